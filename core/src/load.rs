@@ -51,6 +51,9 @@ impl Serialize for Load {
 pub struct Percent(u8);
 
 impl Percent {
+    /// Empty.
+    pub const ZERO: Self = Self(0);
+
     /// `None` above 100.
     pub const fn new(value: u8) -> Option<Self> {
         if value <= 100 { Some(Self(value)) } else { None }
