@@ -197,6 +197,8 @@ pub struct Limits {
     pub tasks_per_client: usize,
     /// Closed tasks that are remembered by id and key; the oldest is forgotten.
     pub closed_tasks: usize,
+    /// Bytes of their outputs, in all; the oldest is forgotten.
+    pub closed_bytes: usize,
     /// Bytes of a prompt; a submission or TASK is refused.
     pub prompt_bytes: usize,
     /// Bytes of an output; text beyond is a failed run.
@@ -227,8 +229,10 @@ impl Default for Limits {
             tasks: 10_000,
             tasks_per_client: 8_000,
             closed_tasks: 1024,
+            closed_bytes: 64 << 20,
             prompt_bytes: 1 << 20,
-            output_bytes: 4 << 20,
+            // Written as JSON it may grow sixfold, and must still be one message of 8 MiB.
+            output_bytes: 1 << 20,
             pieces: 64,
             attempts: 3,
             auctions: 5,

@@ -209,7 +209,12 @@ impl Prompts {
 
     /// The length of the longest of them, in bytes.
     pub fn bytes_max(&self) -> usize {
-        [Some(&self.base), self.npu.as_ref(), self.cpu.as_ref()].into_iter().flatten().map(|t| t.len()).max().unwrap_or(0)
+        [Some(&self.base), self.npu.as_ref(), self.cpu.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|t| t.len())
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -218,6 +223,9 @@ impl Prompts {
 pub struct Priority(u8);
 
 impl Priority {
+    /// First of all.
+    pub const HIGHEST: Self = Self(9);
+
     /// `None` above 9.
     pub const fn new(value: u8) -> Option<Self> {
         if value <= 9 { Some(Self(value)) } else { None }

@@ -261,6 +261,14 @@ pub enum Record {
         eligible: Option<alloc::collections::BTreeSet<DeviceId>>,
         /// How long it may take in all, from its submission.
         deadline: Option<Duration>,
+        /// How its winners are chosen.
+        policy: crate::policy::Policy,
+        /// Its own limit for an auction.
+        bid_deadline: Option<Duration>,
+        /// Its limit for an attempt without a result.
+        result_timeout: Duration,
+        /// Who submitted it.
+        client: Option<Text>,
     },
     /// It was awarded; written before TASK leaves.
     Award {
@@ -290,6 +298,8 @@ pub enum Record {
         orchestrator: DeviceId,
         /// Of which award.
         award: AwardId,
+        /// A digest of the prompt: the same award id with another prompt is another task.
+        digest: u128,
         /// How it ended.
         status: Status,
         /// The output.
@@ -301,6 +311,8 @@ pub enum Record {
         orchestrator: DeviceId,
         /// Of which award.
         award: AwardId,
+        /// A digest of the prompt.
+        digest: u128,
     },
 }
 
@@ -485,6 +497,8 @@ pub enum Ignored {
     UnknownType,
     /// No open task of that name waits for it.
     UnknownTask,
+    /// A bid or refusal after its auction was over.
+    Late,
     /// That device was not asked.
     NotAsked,
     /// That device has answered already.

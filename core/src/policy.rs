@@ -194,7 +194,9 @@ fn sentence(policy: Policy, usable: &[&Candidate<'_>]) -> String {
     if policy == Policy::Weighted {
         let points = |c: &Candidate<'_>| Weights::DEFAULT.score(c.bid) / 1_000_000;
         return match points(winner).cmp(&points(second)) {
-            core::cmp::Ordering::Equal => format!("{a} won over {b} at {} points each, by fractions or by lot", points(winner)),
+            core::cmp::Ordering::Equal => {
+                format!("{a} won over {b} at {} points each, by fractions or by lot", points(winner))
+            }
             _ => format!("{a} won with {} points; next was {b} with {}", points(winner), points(second)),
         };
     }
@@ -203,7 +205,11 @@ fn sentence(policy: Policy, usable: &[&Candidate<'_>]) -> String {
     }
     let npu = if winner.bid.npu { "among the devices with an NPU " } else { "" };
     if winner.bid.cpu != second.bid.cpu {
-        return format!("{a} won: {npu}its cpu load is the lowest ({}; next {b} with {})", load(winner), load(second));
+        return format!(
+            "{a} won: {npu}its cpu load is the lowest ({}; next {b} with {})",
+            load(winner),
+            load(second)
+        );
     }
     let running = |c: &Candidate<'_>| c.bid.capacity.map_or(0, |capacity| capacity.running);
     if running(winner) != running(second) {

@@ -9,7 +9,7 @@ use core::time::Duration;
 use crate::outbox::Record;
 
 /// The records of earlier starts that still matter, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Restored {
     /// Each with its age when it was read.
     pub records: Vec<(Record, Duration)>,

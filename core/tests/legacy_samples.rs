@@ -1,5 +1,7 @@
 //! Every message that was captured from the shell mesh is read as its `.expected.json` says.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

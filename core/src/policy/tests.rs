@@ -16,7 +16,10 @@ fn bid(npu: bool, cpu: Option<u32>, running: u16) -> Bid {
 }
 
 fn names() -> Vec<DeviceId> {
-    ["Device_A", "Device_B", "Device_C", "Device_D", "Device_E"].iter().map(|n| DeviceId::new(n).unwrap()).collect()
+    ["Device_A", "Device_B", "Device_C", "Device_D", "Device_E"]
+        .iter()
+        .map(|n| DeviceId::new(n).unwrap())
+        .collect()
 }
 
 fn win(policy: Policy, bids: &[Bid]) -> Option<Choice> {
@@ -39,7 +42,8 @@ fn npu_wins_over_an_idle_processor() {
 
 #[test]
 fn among_equals_the_lowest_cpu_load_wins() {
-    let choice = win(Policy::NpuFirst, &[bid(false, Some(420_000), 0), bid(false, Some(130_000), 0)]).unwrap();
+    let choice =
+        win(Policy::NpuFirst, &[bid(false, Some(420_000), 0), bid(false, Some(130_000), 0)]).unwrap();
     insta::assert_snapshot!(choice.sentence, @"Device_B won: its cpu load is the lowest (13%; next Device_A with 42%)");
 }
 
@@ -98,13 +102,18 @@ fn ties_do_not_always_fall_to_the_same_device() {
 }
 
 fn any_bid() -> impl Strategy<Value = Bid> {
-    (any::<bool>(), prop::option::of(0..=1_000_000u32), 0..3u16, prop::option::of(0..=100u8), any::<Option<bool>>()).prop_map(
-        |(npu, cpu, running, battery, charging)| Bid {
+    (
+        any::<bool>(),
+        prop::option::of(0..=1_000_000u32),
+        0..3u16,
+        prop::option::of(0..=100u8),
+        any::<Option<bool>>(),
+    )
+        .prop_map(|(npu, cpu, running, battery, charging)| Bid {
             battery: battery.and_then(Percent::new),
             charging,
             ..bid(npu, cpu, running)
-        },
-    )
+        })
 }
 
 proptest! {

@@ -1,0 +1,441 @@
+//! This device as a worker: bids, refusals, execution slots, duplicates, cancelled awards, kept results. Knows
+//! nothing of other devices' auctions.
+//!
+//! A bid promises nothing: accepting a TASK is the only exclusive act. A TASK is known again by who sent it, its
+//! award and a digest of its prompt, and answered with what is there, so that a copy never runs twice. How one
+//! piece of work goes on is in [`work`], what is remembered of it afterwards in [`memory`].
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::id::{AwardId, BidId, DeviceId};
+use crate::input::{Executor, RunOutcome, Sensors};
+use crate::outbox::{Action, Event, Ignored, RunId};
+use crate::snapshot::RunSnapshot;
+use crate::time::Time;
+use crate::wire::{
+    Accept, Bid, BidRequest, Body, Capacity, Reason, Refuse, Reject, Status, TASK_TYPE_INFERENCE, TaskOrder,
+    TaskResult, Text,
+};
+
+pub(crate) mod memory;
+pub(crate) mod work;
+
+use memory::{Memory, Remembered};
+pub(crate) use work::WorkKey;
+use work::{Kind, State, StopWhy, Work};
+
+/// This device as a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Bidder {
+    works: BTreeMap<WorkKey, Work>,
+    runs: BTreeMap<RunId, WorkKey>,
+    memory: Memory,
+    sensors: Sensors,
+    executor: Executor,
+    paused: Option<Paused>,
+    /// When running work is handed back, since the device leaves.
+    leave_by: Option<Time>,
+    last_run: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Paused {
+    Until(Time),
+    UntilResumed,
+}
+
+impl Bidder {
+    pub(crate) fn sensors_read(&mut self, sensors: Sensors) {
+        self.sensors = sensors;
+    }
+
+    pub(crate) fn executor_changed(&mut self, executor: Executor) {
+        self.executor = executor;
+    }
+
+    pub(crate) fn pause(&mut self, until: Option<Time>) {
+        self.paused = Some(until.map_or(Paused::UntilResumed, Paused::Until));
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.paused = None;
+    }
+
+    pub(crate) fn sensors(&self) -> &Sensors {
+        &self.sensors
+    }
+
+    pub(crate) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Prompts that it runs at once.
+    pub(crate) fn slots(&self, config: &Config) -> u16 {
+        self.executor.slots.map_or(config.work.slots, |slots| slots.min(config.work.slots))
+    }
+
+    pub(crate) fn running(&self) -> u16 {
+        u16::try_from(self.runs.len()).unwrap_or(u16::MAX)
+    }
+
+    fn running_for(&self, device: &DeviceId) -> u16 {
+        u16::try_from(self.runs.values().filter(|key| key.from == *device).count()).unwrap_or(u16::MAX)
+    }
+
+    /// Slots that tasks of other devices take.
+    pub(crate) fn running_for_others(&self, me: &DeviceId) -> u16 {
+        self.running() - self.running_for(me)
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.works.len() - self.runs.len()
+    }
+
+    pub(crate) fn remembered(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn capacity_for(&self, device: &DeviceId, config: &Config) -> Capacity {
+        Capacity { slots: self.slots(config), running: self.running(), yours: self.running_for(device) }
+    }
+
+    /// Why work is refused that would be refused tomorrow, too: everything but a lack of slots.
+    pub(crate) fn lasting_refusal(&self, config: &Config) -> Option<Reason> {
+        let battery_low = self.sensors.battery.is_some_and(|charge| charge < config.work.battery_min)
+            && self.sensors.charging != Some(true);
+        if self.leave_by.is_some() {
+            Some(Reason::Leaving)
+        } else if self.paused.is_some() {
+            Some(Reason::Paused)
+        } else if !self.executor.available {
+            Some(Reason::NoExecutor)
+        } else if battery_low {
+            Some(Reason::Battery)
+        } else if self.sensors.temperature.is_some_and(|heat| heat > config.work.heat_max) {
+            Some(Reason::Heat)
+        } else {
+            None
+        }
+    }
+
+    /// Why a task of this type would be refused now.
+    fn refusal(&self, config: &Config, task_type: Option<&Text>) -> Option<Reason> {
+        let known = config.work.task_types.contains(task_type.map_or(TASK_TYPE_INFERENCE, |text| text));
+        if !known {
+            return Some(Reason::UnknownTaskType);
+        }
+        if let Some(reason) = self.lasting_refusal(config) {
+            return Some(reason);
+        }
+        // Work is taken on only with room to keep its result and to remember it.
+        let room = self.works.len() < config.limits.kept_results;
+        (self.running() >= self.slots(config) || !room).then_some(Reason::Busy)
+    }
+
+    /// BID_REQUEST.
+    pub(crate) fn bid_request(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: &DeviceId,
+        request: &BidRequest,
+        shell: bool,
+    ) {
+        let admitted = ctx.is_me(from) || ctx.peers.admits(from, ctx.config.admit);
+        let reason = if admitted {
+            self.refusal(ctx.config, request.task_type.as_ref())
+        } else {
+            Some(Reason::Stranger)
+        };
+        let capacity = Some(self.capacity_for(from, ctx.config));
+        let Some(reason) = reason else {
+            let bid = Bid {
+                task: request.task.clone(),
+                bid: Some(BidId::make(&ctx.me.boot, ctx.now)),
+                device: Some(ctx.me.id.as_str().into()),
+                cpu: self.sensors.cpu,
+                ram: self.sensors.ram,
+                battery: self.sensors.battery,
+                charging: self.sensors.charging,
+                npu: self.executor.npu,
+                capacity,
+            };
+            return ctx.notify(from, Body::BidResponse(bid));
+        };
+        ctx.tell(Event::Declined { from: from.clone(), reason: reason.clone() });
+        if !shell {
+            let retry_after = reason.is_load().then_some(ctx.config.timing.retry_after);
+            ctx.notify(
+                from,
+                Body::Refuse(Refuse { task: request.task.clone(), reason, retry_after, capacity }),
+            );
+        }
+    }
+
+    /// TASK.
+    pub(crate) fn task(&mut self, ctx: &mut Context<'_>, from: &DeviceId, order: &TaskOrder, shell: bool) {
+        let key = WorkKey::task(from, order.award.as_ref(), &order.prompt);
+        if self.answer_again(ctx, &key, shell) {
+            return;
+        }
+        let admitted = ctx.is_me(from) || ctx.peers.admits(from, ctx.config.admit);
+        let refusal = if !admitted {
+            Some(Reason::Stranger)
+        } else if order.prompt.len() > ctx.config.limits.prompt_bytes {
+            Some(Reason::Malformed)
+        } else if order.bid.as_ref().is_some_and(|bid| is_stale(ctx, bid)) {
+            Some(Reason::Stale)
+        } else {
+            self.refusal(ctx.config, order.task_type.as_ref())
+        };
+        match refusal {
+            None => {
+                let npu = self.executor.npu && order.npu.unwrap_or(true);
+                self.start(ctx, key, order.prompt.clone(), npu, shell);
+            }
+            Some(reason) => self.reject(ctx, &key, reason, shell),
+        }
+    }
+
+    /// A TASK that is known already is answered with what is there. `false`: it is new.
+    fn answer_again(&mut self, ctx: &mut Context<'_>, key: &WorkKey, shell: bool) -> bool {
+        let now = ctx.now;
+        if let Some(work) = self.works.get_mut(key) {
+            match &mut work.state {
+                State::Running(_) => {
+                    if let (false, Some(award)) = (shell, key.award.clone()) {
+                        ctx.notify(&key.from, Body::Accept(Accept { award }));
+                    }
+                }
+                State::Kept(kept) => kept.offer_now(now),
+            }
+            ctx.ignore(&key.from, Ignored::Duplicate);
+            return true;
+        }
+        match self.memory.recall(key, now) {
+            None => false,
+            Some(Remembered::Done) => {
+                ctx.ignore(&key.from, Ignored::Duplicate);
+                true
+            }
+            Some(Remembered::Cancelled) => {
+                self.reject(ctx, key, Reason::Cancelled, shell);
+                true
+            }
+        }
+    }
+
+    fn reject(&mut self, ctx: &mut Context<'_>, key: &WorkKey, reason: Reason, shell: bool) {
+        let from = &key.from;
+        let reason = if reason == Reason::Busy { Reason::Full } else { reason };
+        ctx.tell(Event::Declined { from: from.clone(), reason: reason.clone() });
+        if shell {
+            // It knows no REJECT and would wait for five minutes.
+            let output = format!("not run: {}", reason.words()).into();
+            let result = self.result_message(ctx, key, Status::Error, output);
+            return ctx.notify(from, result);
+        }
+        let Some(award) = key.award.clone() else { return };
+        let retry_after = reason.is_load().then_some(ctx.config.timing.retry_after);
+        let capacity = Some(self.capacity_for(from, ctx.config));
+        ctx.notify(from, Body::Reject(Reject { award, reason, retry_after, capacity }));
+    }
+
+    fn result_message(&self, ctx: &Context<'_>, key: &WorkKey, status: Status, output: Text) -> Body {
+        match key.kind {
+            Kind::Task => Body::Result(TaskResult {
+                award: key.award.clone(),
+                device: Some(ctx.me.id.as_str().into()),
+                status,
+                output,
+                output_was_not_utf8: false,
+            }),
+            Kind::Prompt => Body::SlmResult(output),
+        }
+    }
+
+    /// SLM_PROMPT. `false`: this device cannot run it, somebody else may.
+    pub(crate) fn slm_prompt(&mut self, ctx: &mut Context<'_>, from: &DeviceId, prompt: &Text) -> bool {
+        let key = WorkKey::prompt(from, prompt);
+        if self.answer_again(ctx, &key, true) {
+            return true;
+        }
+        if prompt.len() > ctx.config.limits.prompt_bytes || self.refusal(ctx.config, None).is_some() {
+            // Whoever runs it: a copy of it within the next seconds is a copy.
+            let until = ctx.now + ctx.config.timing.duplicate_window;
+            self.memory.remember(key, Remembered::Done, Some(until), ctx.now, ctx.config.limits.tombstones);
+            return false;
+        }
+        self.start(ctx, key, prompt.clone(), self.executor.npu, true);
+        true
+    }
+
+    fn start(&mut self, ctx: &mut Context<'_>, key: WorkKey, prompt: Text, npu: bool, shell: bool) {
+        self.last_run += 1;
+        let run = RunId(self.last_run);
+        let label = match (&key.award, key.kind) {
+            (Some(award), _) => award.to_string(),
+            (None, Kind::Task) => format!("task_from_{}.{}", key.from, run.0),
+            (None, Kind::Prompt) => format!("prompt_from_{}.{}", key.from, run.0),
+        };
+        let limit = ctx.config.timing.run_limit;
+        ctx.act(Action::Run { run, label: label.clone(), prompt, npu, limit });
+        ctx.tell(Event::RunStarted { from: key.from.clone(), run, label: label.clone() });
+        if let (false, Some(award)) = (shell, key.award.clone()) {
+            ctx.notify(&key.from, Body::Accept(Accept { award }));
+        }
+        let local = ctx.is_me(&key.from);
+        let watched = !shell && key.award.is_some();
+        let work = Work::begin(run, label, ctx.now, limit, local, watched, ctx.config.timing.heartbeat);
+        self.runs.insert(run, key.clone());
+        self.works.insert(key, work);
+    }
+
+    /// The works that an award id of `from` names; more than one only if somebody typed the same id twice.
+    fn named(&self, from: &DeviceId, award: &AwardId) -> Vec<WorkKey> {
+        self.works.range(WorkKey::range(from, award)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// CANCEL.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId) {
+        let keys = self.named(from, award);
+        if keys.is_empty() {
+            let known = self.memory.knows(from, award);
+            if known || !(ctx.is_me(from) || ctx.peers.admits(from, ctx.config.admit)) {
+                return ctx.ignore(from, Ignored::UnknownAward);
+            }
+            // It overtook its TASK.
+            self.memory.cancel(from, award, ctx.now, ctx.config.limits.tombstones);
+        }
+        for key in keys {
+            match self.works.get_mut(&key).map(|work| &mut work.state) {
+                Some(State::Running(running)) => {
+                    let run = running.run;
+                    if running.stop(StopWhy::Cancelled) {
+                        ctx.act(Action::Stop { run });
+                    }
+                }
+                // It is finished, and nobody wants the result.
+                Some(State::Kept(_)) => self.forget(ctx, &key),
+                None => {}
+            }
+        }
+    }
+
+    /// QUERY.
+    pub(crate) fn query(&mut self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId, have: u64) {
+        let keys = self.named(from, award);
+        if keys.is_empty() {
+            let capacity = Some(self.capacity_for(from, ctx.config));
+            let award = award.clone();
+            let reject = Reject { award, reason: Reason::Unknown, retry_after: None, capacity };
+            return ctx.notify(from, Body::Reject(reject));
+        }
+        for key in keys {
+            match self.works.get_mut(&key).map(|work| &mut work.state) {
+                Some(State::Running(running)) => {
+                    running.resume_from(have);
+                    ctx.notify(from, Body::Accept(Accept { award: award.clone() }));
+                }
+                Some(State::Kept(kept)) => kept.offer_now(ctx.now),
+                None => {}
+            }
+        }
+    }
+
+    /// ACK.
+    pub(crate) fn acknowledged(&mut self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId) {
+        let kept =
+            |key: &WorkKey| self.works.get(key).is_some_and(|work| matches!(work.state, State::Kept(_)));
+        let keys: Vec<WorkKey> = self.named(from, award).into_iter().filter(kept).collect();
+        if keys.is_empty() {
+            ctx.ignore(from, Ignored::UnknownAward);
+        }
+        for key in keys {
+            self.forget(ctx, &key);
+        }
+    }
+
+    /// A run generated text.
+    pub(crate) fn generated(&mut self, ctx: &mut Context<'_>, run: RunId, offset: u64, text: &Text) -> bool {
+        let Some(work) = self.runs.get(&run).and_then(|key| self.works.get_mut(key)) else { return false };
+        let State::Running(running) = &mut work.state else { return false };
+        if !running.add(offset, text, ctx.config.limits.output_bytes) && running.stop(StopWhy::TooLong) {
+            ctx.act(Action::Stop { run });
+        }
+        true
+    }
+
+    /// A run ended.
+    pub(crate) fn ran(&mut self, ctx: &mut Context<'_>, run: RunId, outcome: RunOutcome) -> bool {
+        let Some(key) = self.runs.remove(&run) else { return false };
+        let Some(work) = self.works.get_mut(&key) else { return false };
+        let State::Running(running) = &work.state else { return false };
+        let (status, output) = running.result(outcome, ctx.config.limits.output_bytes);
+        ctx.tell(Event::RunEnded { run, status });
+        let (mail, mut post) = ctx.mail();
+        mail.abandon_where(
+            &mut post,
+            |_, purpose| matches!(purpose, crate::mail::Purpose::Progress { work, .. } if *work == key),
+        );
+        if ctx.is_me(&key.from) {
+            self.works.remove(&key);
+            let message = self.result_message(ctx, &key, status, output);
+            ctx.notify(&key.from, message);
+            let until = key.award.is_none().then(|| ctx.now + ctx.config.timing.duplicate_window);
+            self.memory.remember(key, Remembered::Done, until, ctx.now, ctx.config.limits.tombstones);
+            return true;
+        }
+        self.keep(ctx, &key, status, output);
+        true
+    }
+
+    pub(crate) fn is_working(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// The device leaves: what runs may finish until then.
+    pub(crate) fn leave(&mut self, by: Time) {
+        self.leave_by = Some(self.leave_by.map_or(by, |earlier| earlier.min(by)));
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<RunSnapshot> {
+        let line = |(key, work): (&WorkKey, &Work)| match &work.state {
+            State::Running(running) => Some(RunSnapshot {
+                from: key.from.clone(),
+                label: work.label.clone(),
+                started: running.started,
+                bytes: running.text_len(),
+            }),
+            State::Kept(_) => None,
+        };
+        self.works.iter().filter_map(line).collect()
+    }
+
+    pub(crate) fn check(&self) {
+        let running = self.works.values().filter(|work| matches!(work.state, State::Running(_))).count();
+        assert_eq!(running, self.runs.len(), "each run is some work's");
+        for (run, key) in &self.runs {
+            let same =
+                matches!(self.works.get(key).map(|w| &w.state), Some(State::Running(r)) if r.run == *run);
+            assert!(same, "{run:?}: its work runs");
+        }
+        self.memory.check();
+    }
+}
+
+/// Whether a bid cannot be awarded any more: it is of another start of this device, or too old. After sleep, old
+/// connections are delivered all at once.
+fn is_stale(ctx: &Context<'_>, bid: &BidId) -> bool {
+    match bid.read() {
+        Some((boot, millis)) if boot == ctx.me.boot.as_str() => {
+            let made = Time::from_start(core::time::Duration::from_millis(millis));
+            made > ctx.now || ctx.now.since(made) > ctx.config.timing.bid_validity
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,477 @@
+//! One piece of work: while it runs, its text and what of it has been told; afterwards its result, which is kept
+//! until whoever asked for it has it.
+
+use alloc::format;
+use alloc::string::String;
+use core::hash::Hasher;
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::{Bidder, Remembered};
+use crate::config::Timing;
+use crate::context::Context;
+use crate::id::{AwardId, DeviceId};
+use crate::input::RunOutcome;
+use crate::mail::{Draft, Fate, Purpose};
+use crate::outbox::{Action, Record, RunId, SendId, Sequence};
+use crate::time::Time;
+use crate::wire::{Body, Progress, Status, Text};
+
+/// The most text that one PROGRESS carries, in bytes; the rest follows with the next.
+const PROGRESS_BYTES_MAX: usize = 256 * 1024;
+
+/// What makes a TASK or SLM_PROMPT the same as another: who sent it, its award, its prompt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WorkKey {
+    pub(crate) from: DeviceId,
+    pub(crate) kind: Kind,
+    pub(crate) award: Option<AwardId>,
+    digest: u128,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    Task,
+    Prompt,
+}
+
+impl WorkKey {
+    pub(crate) fn task(from: &DeviceId, award: Option<&AwardId>, prompt: &str) -> Self {
+        Self { from: from.clone(), kind: Kind::Task, award: award.cloned(), digest: digest(prompt) }
+    }
+
+    pub(crate) fn prompt(from: &DeviceId, prompt: &str) -> Self {
+        Self { from: from.clone(), kind: Kind::Prompt, award: None, digest: digest(prompt) }
+    }
+
+    /// Stands for an award whatever its prompt.
+    pub(crate) fn any(from: &DeviceId, award: &AwardId) -> Self {
+        Self { from: from.clone(), kind: Kind::Task, award: Some(award.clone()), digest: 0 }
+    }
+
+    /// All keys of one award.
+    pub(crate) fn range(from: &DeviceId, award: &AwardId) -> RangeInclusive<Self> {
+        Self::any(from, award)..=Self { digest: u128::MAX, ..Self::any(from, award) }
+    }
+}
+
+/// A digest of a prompt; never 0, which stands for any. Collisions would need 2^64 prompts of one device under one
+/// award id, and cost that device its own task.
+fn digest(prompt: &str) -> u128 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(prompt.as_bytes());
+    hasher.finish128().as_u128().max(1)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Work {
+    pub(crate) label: String,
+    pub(crate) state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum State {
+    Running(Running),
+    Kept(Kept),
+}
+
+/// A prompt that runs here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Running {
+    pub(crate) run: RunId,
+    pub(crate) started: Time,
+    limit_by: Time,
+    stopping: Option<StopWhy>,
+    text: String,
+    /// How PROGRESS is told; `None` to those who do not know it.
+    telling: Option<Telling>,
+}
+
+/// What of the text has been told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Telling {
+    /// This device itself is told at once: it needs no connection.
+    local: bool,
+    /// Bytes that were delivered.
+    delivered: u64,
+    /// One is on its way.
+    in_flight: bool,
+    /// Not before then is the next one sent.
+    next: Time,
+    /// A sign of life is due then.
+    alive_by: Time,
+}
+
+/// Why a run was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum StopWhy {
+    Cancelled,
+    TooLong,
+    TookTooLong,
+    Leaving,
+}
+
+/// A result that waits to be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Kept {
+    status: Status,
+    output: Text,
+    /// Not before it is on disk is it offered.
+    sequence: Option<Sequence>,
+    expires: Time,
+    offer_at: Time,
+    pause: Duration,
+    letter: Option<SendId>,
+}
+
+impl Work {
+    pub(crate) fn begin(
+        run: RunId,
+        label: String,
+        now: Time,
+        limit: Duration,
+        local: bool,
+        watched: bool,
+        heartbeat: Duration,
+    ) -> Self {
+        let telling = watched.then(|| Telling {
+            local,
+            delivered: 0,
+            in_flight: false,
+            next: now,
+            alive_by: now + heartbeat,
+        });
+        let limit_by = now + limit;
+        Self {
+            label,
+            state: State::Running(Running {
+                run,
+                started: now,
+                limit_by,
+                stopping: None,
+                text: String::new(),
+                telling,
+            }),
+        }
+    }
+}
+
+impl Running {
+    pub(crate) fn text_len(&self) -> u64 {
+        self.text.len() as u64
+    }
+
+    /// Text as it is generated. `false`: it has become longer than the limit.
+    pub(crate) fn add(&mut self, offset: u64, text: &Text, limit: usize) -> bool {
+        // The driver hands text in without gaps; a copy of what is known says nothing.
+        if offset == self.text_len() && self.text.len() + text.len() <= limit {
+            self.text.push_str(text);
+        }
+        offset.saturating_add(text.len() as u64) <= limit as u64
+    }
+
+    /// `false`: it has been told already.
+    pub(crate) fn stop(&mut self, why: StopWhy) -> bool {
+        let first = self.stopping.is_none();
+        self.stopping.get_or_insert(why);
+        first
+    }
+
+    /// The asker has only so much of the text.
+    pub(crate) fn resume_from(&mut self, have: u64) {
+        let len = self.text_len();
+        if let Some(telling) = &mut self.telling
+            && self.text.is_char_boundary(usize::try_from(have).unwrap_or(usize::MAX))
+        {
+            telling.delivered = have.min(len);
+        }
+    }
+
+    /// What the end of the run means.
+    pub(crate) fn result(&self, outcome: RunOutcome, limit: usize) -> (Status, Text) {
+        match (outcome, self.stopping) {
+            (RunOutcome::Completed(output), _) if output.len() > limit => (Status::Error, too_long(limit)),
+            // It was finished before it could be stopped; whoever wants it has it.
+            (RunOutcome::Completed(output), _) => (Status::Completed, output),
+            (_, Some(StopWhy::Cancelled)) => (Status::Cancelled, "".into()),
+            (_, Some(StopWhy::Leaving)) => (Status::HandedBack, "".into()),
+            (_, Some(StopWhy::TooLong)) => (Status::Error, too_long(limit)),
+            (_, Some(StopWhy::TookTooLong)) => {
+                (Status::Error, "it ran longer than this device allows".into())
+            }
+            (RunOutcome::Failed(why), None) => (Status::Error, shortened(&why, limit)),
+            (RunOutcome::Stopped, None) => (Status::Error, "it was stopped on that device".into()),
+        }
+    }
+
+    fn timer(&self) -> Option<(Time, &'static str)> {
+        let limit = self.stopping.is_none().then_some((self.limit_by, "a run has reached its limit"));
+        let telling = self.telling.as_ref().filter(|telling| !telling.in_flight);
+        let told = telling.map(|telling| {
+            if self.text_len() > telling.delivered {
+                (telling.next.min(telling.alive_by), "text is to be told")
+            } else {
+                (telling.alive_by, "a sign of life is due")
+            }
+        });
+        limit.into_iter().chain(told).min_by_key(|(at, _)| *at)
+    }
+}
+
+fn too_long(limit: usize) -> Text {
+    format!("the answer is longer than {limit} bytes").into()
+}
+
+fn shortened(text: &Text, limit: usize) -> Text {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    if end == text.len() { text.clone() } else { text.get(..end).unwrap_or("").into() }
+}
+
+impl Kept {
+    /// Whoever waits for it was heard, or asks for it.
+    pub(crate) fn offer_now(&mut self, now: Time) {
+        if self.letter.is_none() {
+            self.offer_at = self.offer_at.min(now);
+        }
+    }
+
+    fn timer(&self) -> Option<(Time, &'static str)> {
+        if self.sequence.is_some() || self.letter.is_some() {
+            return None;
+        }
+        Some((self.offer_at.min(self.expires), "a kept result is to be offered or forgotten"))
+    }
+}
+
+impl Bidder {
+    /// The result is kept until whoever asked for it has it.
+    pub(super) fn keep(&mut self, ctx: &mut Context<'_>, key: &WorkKey, status: Status, output: Text) {
+        let Some(work) = self.works.get_mut(key) else { return };
+        // Only what names an award can be asked for again after a restart.
+        let sequence = key.award.as_ref().map(|award| {
+            let (orchestrator, award, output) = (key.from.clone(), award.clone(), output.clone());
+            ctx.persist(Record::Kept { orchestrator, award, digest: key.digest, status, output }, true)
+        });
+        let timing = &ctx.config.timing;
+        work.state = State::Kept(Kept {
+            status,
+            output,
+            sequence,
+            expires: ctx.now + timing.result_kept,
+            offer_at: ctx.now,
+            pause: timing.result_offer,
+            letter: None,
+        });
+    }
+
+    /// A kept result of an earlier start.
+    pub(crate) fn restore_kept(
+        &mut self,
+        (orchestrator, award, digest): (DeviceId, AwardId, u128),
+        status: Status,
+        output: Text,
+        age: Duration,
+        timing: &Timing,
+    ) {
+        let Some(left) = timing.result_kept.checked_sub(age) else { return };
+        let key = WorkKey { digest, ..WorkKey::any(&orchestrator, &award) };
+        let kept = Kept {
+            status,
+            output,
+            sequence: None,
+            expires: Time::ZERO + left,
+            offer_at: Time::ZERO,
+            pause: timing.result_offer,
+            letter: None,
+        };
+        self.works.insert(key, Work { label: award.as_str().into(), state: State::Kept(kept) });
+    }
+
+    /// An award of an earlier start whose result was taken.
+    pub(crate) fn restore_done(
+        &mut self,
+        orchestrator: &DeviceId,
+        award: &AwardId,
+        digest: u128,
+        limit: usize,
+    ) {
+        let key = WorkKey { digest, ..WorkKey::any(orchestrator, award) };
+        self.works.remove(&key);
+        self.memory.remember(key, Remembered::Done, None, Time::ZERO, limit);
+    }
+
+    /// The record of a kept result is on disk, or could not be written: then it is offered all the same.
+    pub(crate) fn persisted(&mut self, sequence: Sequence) -> bool {
+        let waits =
+            |work: &&mut Work| matches!(&work.state, State::Kept(kept) if kept.sequence == Some(sequence));
+        let Some(Work { state: State::Kept(kept), .. }) = self.works.values_mut().find(waits) else {
+            return false;
+        };
+        kept.sequence = None;
+        true
+    }
+
+    /// The text is forgotten, the award is remembered.
+    pub(super) fn forget(&mut self, ctx: &mut Context<'_>, key: &WorkKey) {
+        let Some(work) = self.works.remove(key) else { return };
+        if let State::Kept(Kept { letter: Some(letter), .. }) = work.state {
+            ctx.abandon(letter);
+        }
+        if let Some(award) = &key.award {
+            let (orchestrator, award) = (key.from.clone(), award.clone());
+            ctx.persist(Record::Forgotten { orchestrator, award, digest: key.digest }, false);
+        }
+        let until = key.award.is_none().then(|| ctx.now + ctx.config.timing.duplicate_window);
+        self.memory.remember(key.clone(), Remembered::Done, until, ctx.now, ctx.config.limits.tombstones);
+    }
+
+    /// `device` is there: what waits for it is offered at once.
+    pub(crate) fn heard(&mut self, device: &DeviceId, now: Time) {
+        for (key, work) in &mut self.works {
+            if let State::Kept(kept) = &mut work.state
+                && key.from == *device
+            {
+                kept.offer_now(now);
+            }
+        }
+    }
+
+    /// What became of a RESULT or SLM_RESULT.
+    pub(crate) fn result_news(&mut self, ctx: &mut Context<'_>, key: &WorkKey, what: Fate) {
+        let Some(Work { state: State::Kept(kept), .. }) = self.works.get_mut(key) else { return };
+        match what {
+            Fate::Started | Fate::Refused => return,
+            Fate::Delivered | Fate::Failed(_) => {
+                kept.letter = None;
+                kept.offer_at = ctx.now + kept.pause;
+                kept.pause = kept.pause.saturating_mul(2).min(ctx.config.timing.result_offer_max);
+            }
+        }
+        let acknowledges = key.award.is_some() && !ctx.peers.dialect(&key.from, ctx.config).is_shell();
+        if what == Fate::Delivered && !acknowledges {
+            self.forget(ctx, key);
+        }
+    }
+
+    /// What became of a PROGRESS.
+    pub(crate) fn progress_news(&mut self, ctx: &Context<'_>, key: &WorkKey, upto: u64, what: Fate) {
+        let Some(Work { state: State::Running(running), .. }) = self.works.get_mut(key) else { return };
+        let Some(telling) = &mut running.telling else { return };
+        match what {
+            Fate::Started | Fate::Refused => {}
+            Fate::Delivered => {
+                telling.in_flight = false;
+                telling.delivered = telling.delivered.max(upto);
+            }
+            Fate::Failed(_) => {
+                telling.in_flight = false;
+                telling.next = telling.next.max(ctx.now + ctx.config.timing.progress_interval);
+            }
+        }
+    }
+
+    /// Everything whose time has come.
+    pub(crate) fn advance(&mut self, ctx: &mut Context<'_>) {
+        if matches!(self.paused, Some(super::Paused::Until(until)) if until <= ctx.now) {
+            self.paused = None;
+        }
+        let due = |work: &Work| work.timer().is_some_and(|(at, _)| at <= ctx.now);
+        let leave = self.leave_by.is_some_and(|by| by <= ctx.now);
+        let keys: alloc::vec::Vec<WorkKey> =
+            self.works.iter().filter(|(_, work)| leave || due(work)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            match self.works.get_mut(&key).map(|work| &mut work.state) {
+                Some(State::Running(running)) => {
+                    let over = if leave {
+                        Some(StopWhy::Leaving)
+                    } else {
+                        (running.limit_by <= ctx.now).then_some(StopWhy::TookTooLong)
+                    };
+                    let run = running.run;
+                    if let Some(why) = over
+                        && running.stop(why)
+                    {
+                        ctx.act(Action::Stop { run });
+                    }
+                    self.tell_progress(ctx, &key);
+                }
+                Some(State::Kept(kept)) if kept.expires <= ctx.now => self.forget(ctx, &key),
+                Some(State::Kept(_)) => self.offer(ctx, &key),
+                None => {}
+            }
+        }
+    }
+
+    fn offer(&mut self, ctx: &mut Context<'_>, key: &WorkKey) {
+        let Some(Work { state: State::Kept(kept), .. }) = self.works.get(key) else { return };
+        if kept.timer().is_none_or(|(at, _)| at > ctx.now) {
+            return;
+        }
+        let body = self.result_message(ctx, key, kept.status, kept.output.clone());
+        let give_up_at = ctx.now + ctx.config.timing.notice_send;
+        let purpose = Purpose::Result { work: key.clone() };
+        let letter = ctx.post(Draft { to: key.from.clone(), address: None, body, purpose, give_up_at });
+        let now = ctx.now;
+        if let Some(Work { state: State::Kept(kept), .. }) = self.works.get_mut(key) {
+            kept.letter = letter;
+            // Whatever becomes of it is told in this same moment if there is no letter.
+            kept.offer_at = now + kept.pause;
+        }
+    }
+
+    fn tell_progress(&mut self, ctx: &mut Context<'_>, key: &WorkKey) {
+        let now = ctx.now;
+        let Some(Work { state: State::Running(running), .. }) = self.works.get_mut(key) else { return };
+        let len = running.text_len();
+        let (Some(telling), Some(award)) = (&mut running.telling, &key.award) else { return };
+        let news = len > telling.delivered && telling.next <= now;
+        if telling.in_flight || !(news || telling.alive_by <= now) {
+            return;
+        }
+        let from = usize::try_from(telling.delivered).unwrap_or(usize::MAX);
+        let mut to = running.text.len().min(from.saturating_add(PROGRESS_BYTES_MAX));
+        while !running.text.is_char_boundary(to) {
+            to -= 1;
+        }
+        let text: Text = running.text.get(from..to).unwrap_or("").into();
+        let upto = telling.delivered + text.len() as u64;
+        let body = Body::Progress(Progress { award: award.clone(), offset: telling.delivered, text });
+        let timing = &ctx.config.timing;
+        telling.in_flight = true;
+        telling.next = now + if telling.local { Duration::ZERO } else { timing.progress_interval };
+        telling.alive_by = now + timing.heartbeat;
+        let purpose = Purpose::Progress { work: key.clone(), upto };
+        let give_up_at = now + timing.heartbeat;
+        ctx.post(Draft { to: key.from.clone(), address: None, body, purpose, give_up_at });
+    }
+
+    pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
+        let works = self.works.values().filter_map(Work::timer);
+        let paused = match self.paused {
+            Some(super::Paused::Until(until)) => Some((until, "the owner's pause ends")),
+            _ => None,
+        };
+        let leaving =
+            self.leave_by.filter(|_| self.may_still_be_told()).map(|by| (by, "what runs is handed back"));
+        works.chain(paused).chain(leaving).min_by_key(|(at, _)| *at)
+    }
+
+    fn may_still_be_told(&self) -> bool {
+        let told = |work: &Work| matches!(&work.state, State::Running(running) if running.stopping.is_none());
+        self.works.values().any(told)
+    }
+}
+
+impl Work {
+    fn timer(&self) -> Option<(Time, &'static str)> {
+        match &self.state {
+            State::Running(running) => running.timer(),
+            State::Kept(kept) => kept.timer(),
+        }
+    }
+}

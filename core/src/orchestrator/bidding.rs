@@ -1,0 +1,494 @@
+//! How a task finds its device: which tasks may auction now, who is asked, what each answer means, who wins, and
+//! what becomes of a task that nobody won.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::attempt::bid_request;
+use super::{Orchestrator, Phase, Task};
+use crate::auction::{Answer, Ask, Auction, Taken, Waiting};
+use crate::context::Context;
+use crate::decision;
+use crate::id::{DeviceId, TaskId};
+use crate::input::SendFailure;
+use crate::mail::{Draft, Fate, Purpose};
+use crate::outbox::{Event, Ignored, OutcomeStatus};
+use crate::peers::Question;
+use crate::policy::{self, Candidate, Choice};
+use crate::time::Time;
+use crate::wire::{Bid, Body, Dialect, Refuse};
+
+/// How many devices a sentence names; the decision record has them all.
+const NAMED_IN_A_SENTENCE: usize = 8;
+
+impl Orchestrator {
+    /// Opens every auction for which a slot is believed free.
+    pub(super) fn dispatch(&mut self, ctx: &mut Context<'_>) {
+        if self.leaving {
+            return;
+        }
+        while let Some(number) = self.next_to_open(ctx) {
+            self.with(ctx, number, |this, task, ctx| this.open(ctx, task));
+        }
+    }
+
+    /// The first task whose devices have more slots free than auctions are open for them. A belief that nobody is
+    /// free and nobody full means that nothing is known, so one auction asks.
+    fn next_to_open(&self, ctx: &Context<'_>) -> Option<u64> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        self.queue.heads().into_iter().find_map(|(place, eligible)| {
+            let (open, free, full) = match &eligible {
+                None => (self.auctions.len(), ctx.peers.free_total(), ctx.peers.anybody_full()),
+                Some(only) => {
+                    let same = |n: &&u64| self.tasks.get(n).is_some_and(|task| task.eligible == eligible);
+                    let open = self.auctions.iter().filter(same).count();
+                    let free =
+                        only.iter().map(|id| u64::from(ctx.peers.free(id, ctx.is_me(id), ctx.now))).sum();
+                    let full = only.iter().any(|id| ctx.peers.known_full(id, ctx.is_me(id), ctx.now));
+                    (open, free, full)
+                }
+            };
+            let may_open = (open as u64) < free || (open == 0 && !full);
+            may_open.then(|| place.number())
+        })
+    }
+
+    fn open(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let deadline = ctx.now + task.bid_deadline.unwrap_or(ctx.config.timing.bid_deadline);
+        let deadline = task.expires.map_or(deadline, |expires| deadline.min(expires));
+        let mut auction = Auction::new(ctx.now, deadline);
+        ctx.chronicle.opened(&task.id, ctx.now, &ctx.config.limits);
+        let timing = &ctx.config.timing;
+        let waiting = |device: &DeviceId, peer: &crate::peers::Peer| {
+            if ctx.peers.known_full(device, false, ctx.now) {
+                Waiting::Skipped
+            } else if peer.suspect() {
+                Waiting::NotAtAll
+            } else {
+                Waiting::Patient(if peer.is_bidmesh() { timing.patience } else { timing.patience_shell })
+            }
+        };
+        let mut asked: Vec<(DeviceId, bool)> = Vec::new();
+        for (device, peer) in ctx.peers.iter().filter(|(device, _)| task.may_run_on(device)) {
+            let waiting = waiting(device, peer);
+            auction.ask(device, waiting);
+            if waiting == Waiting::Skipped {
+                let full = decision::Answer::KnownBusy;
+                ctx.chronicle.answered(&task.id, device, ctx.now, full, &ctx.config.limits);
+            } else {
+                asked.push((device.clone(), peer.is_bidmesh()));
+            }
+        }
+        let me = ctx.me.id.clone();
+        if task.may_run_on(&me) {
+            auction.ask(&me, Waiting::Patient(timing.patience));
+            asked.push((me, true));
+        }
+        ctx.tell(Event::Opened { task: task.id.clone(), asked: asked.len() });
+        for (device, bidmesh) in asked {
+            if bidmesh {
+                let body = Body::BidRequest(bid_request(
+                    task,
+                    deadline.since(ctx.now),
+                    ctx.config.prompt_in_bid_request,
+                ));
+                let purpose = Purpose::Ask { task: task.id.clone() };
+                ctx.post(Draft { to: device, address: None, body, purpose, give_up_at: deadline });
+            } else {
+                self.question(ctx, &mut auction, task, &device);
+            }
+        }
+        task.phase = Phase::Collecting(auction);
+        self.look(ctx, task);
+    }
+
+    /// A shell device answers one question at a time, and its bid names no task: whoever waits for it already is
+    /// joined, else it is asked.
+    fn question(&mut self, ctx: &mut Context<'_>, auction: &mut Auction, task: &Task, device: &DeviceId) {
+        let patience = ctx.config.timing.patience_shell;
+        let pending = ctx.peers.get(device).and_then(|peer| peer.question);
+        // A question that was read and stayed unanswered for longer than anybody waits is asked again.
+        let fresh = |question: &Question| {
+            question.letter.is_some() || question.since.is_some_and(|since| ctx.now.since(since) < patience)
+        };
+        match pending.filter(fresh) {
+            Some(question) => {
+                if question.since.is_some() {
+                    auction.started(device, ctx.now);
+                }
+            }
+            None => self.ask_shell(ctx, task, device, auction.deadline),
+        }
+    }
+
+    fn ask_shell(&mut self, ctx: &mut Context<'_>, task: &Task, device: &DeviceId, until: Time) {
+        let body =
+            Body::BidRequest(bid_request(task, until.since(ctx.now), ctx.config.prompt_in_bid_request));
+        let draft =
+            Draft { to: device.clone(), address: None, body, purpose: Purpose::Question, give_up_at: until };
+        let letter = ctx.post(draft);
+        let question = letter.map(|letter| Question { since: None, letter: Some(letter) });
+        ctx.peers.edit(device, ctx.now, |peer| peer.question = question);
+    }
+
+    /// What became of a BID_REQUEST to a bidmesh device.
+    pub(crate) fn ask_news(&mut self, ctx: &mut Context<'_>, device: &DeviceId, task: &TaskId, what: Fate) {
+        let Some(number) = self.by_id.get(task).copied() else { return };
+        self.with(ctx, number, |this, task, ctx| this.ask_fate(ctx, task, device, what));
+    }
+
+    fn ask_fate(&mut self, ctx: &mut Context<'_>, task: &mut Task, device: &DeviceId, what: Fate) {
+        let Phase::Collecting(auction) = &mut task.phase else { return };
+        match what {
+            Fate::Started => auction.started(device, ctx.now),
+            Fate::Refused => auction.refused_connection(device, ctx.now, ctx.config.timing.patience_refused),
+            Fate::Delivered => {}
+            Fate::Failed(why) => {
+                if auction.answer(device, Answer::Unreachable { why }, false) == Taken::Yes {
+                    let answer = decision::Answer::Unreachable { why };
+                    ctx.chronicle.answered(&task.id, device, ctx.now, answer, &ctx.config.limits);
+                }
+            }
+        }
+        self.look(ctx, task);
+    }
+
+    /// What became of the question to a shell device; every auction that waits for it is concerned.
+    pub(crate) fn question_news(&mut self, ctx: &mut Context<'_>, device: &DeviceId, what: Fate) {
+        let now = ctx.now;
+        ctx.peers.edit(device, now, |peer| match (&mut peer.question, what) {
+            (Some(question), Fate::Started) => {
+                question.since.get_or_insert(now);
+            }
+            (Some(question), Fate::Delivered) => {
+                question.since = Some(now);
+                question.letter = None;
+            }
+            (question, Fate::Failed(_)) => *question = None,
+            _ => {}
+        });
+        for number in self.waiting_for(device) {
+            let again = matches!(what, Fate::Failed(why) if why != SendFailure::Overloaded);
+            self.with(ctx, number, |this, task, ctx| {
+                let deadline = match &task.phase {
+                    Phase::Collecting(auction) => auction.deadline,
+                    _ => return,
+                };
+                // The letter was given up when the first who waited stopped waiting; this one still does.
+                if again && deadline > ctx.now {
+                    if ctx.peers.get(device).is_some_and(|peer| peer.question.is_none()) {
+                        this.ask_shell(ctx, task, device, deadline);
+                    }
+                    return;
+                }
+                this.ask_fate(ctx, task, device, what);
+            });
+        }
+    }
+
+    /// Open auctions that wait for `device`, oldest first.
+    fn waiting_for(&self, device: &DeviceId) -> Vec<u64> {
+        let waits = |number: &&u64| match self.tasks.get(number).map(|task| &task.phase) {
+            Some(Phase::Collecting(auction)) => auction.awaits_answer(device),
+            _ => false,
+        };
+        self.auctions.iter().filter(waits).copied().collect()
+    }
+
+    /// A bid arrived. A bidmesh device's names its task; a shell device's answers every auction that waits for it.
+    pub(crate) fn bid(&mut self, ctx: &mut Context<'_>, from: &DeviceId, bid: Bid, dialect: Dialect) {
+        let now = ctx.now;
+        ctx.peers.believe(from, now, bid.capacity, None, &ctx.config.timing);
+        ctx.peers.edit(from, now, |peer| peer.bid = Some((now, bid.clone())));
+        if !dialect.is_shell() || ctx.is_me(from) {
+            match bid.task.as_ref().and_then(|task| self.by_id.get(task)).copied() {
+                Some(number) => {
+                    self.with(ctx, number, |this, task, ctx| this.answered_bid(ctx, task, from, bid, dialect))
+                }
+                None => ctx.ignore(from, Ignored::UnknownTask),
+            }
+            return;
+        }
+        ctx.peers.edit(from, now, |peer| peer.question = None);
+        let waiting = self.waiting_for(from);
+        if waiting.is_empty() {
+            let asked = |number: &u64| match self.tasks.get(number).map(|task| &task.phase) {
+                Some(Phase::Collecting(auction)) => auction.asks().any(|(device, _)| device == from),
+                _ => false,
+            };
+            let why = if self.auctions.iter().any(asked) { Ignored::Repeated } else { Ignored::NotAsked };
+            ctx.ignore(from, why);
+        }
+        for number in waiting {
+            let bid = bid.clone();
+            self.with(ctx, number, |this, task, ctx| this.answered_bid(ctx, task, from, bid, dialect));
+        }
+    }
+
+    fn answered_bid(
+        &mut self,
+        ctx: &mut Context<'_>,
+        task: &mut Task,
+        from: &DeviceId,
+        bid: Bid,
+        dialect: Dialect,
+    ) {
+        let usable = ctx.peers.free(from, ctx.is_me(from), ctx.now) > 0;
+        let told = decision::Answer::Bid { bid: bid.clone() };
+        if self.take_answer(ctx, task, from, Answer::Bid { bid, at: ctx.now, dialect }, usable) {
+            ctx.tell(Event::BidTaken { task: task.id.clone(), from: from.clone() });
+            ctx.chronicle.answered(&task.id, from, ctx.now, told, &ctx.config.limits);
+            self.look(ctx, task);
+        }
+    }
+
+    /// A bidmesh device declined.
+    pub(crate) fn refused(&mut self, ctx: &mut Context<'_>, from: &DeviceId, refuse: Refuse) {
+        let pause =
+            refuse.reason.is_load().then(|| refuse.retry_after.unwrap_or(ctx.config.timing.retry_after));
+        ctx.peers.believe(from, ctx.now, refuse.capacity, pause, &ctx.config.timing);
+        let Some(number) = refuse.task.as_ref().and_then(|task| self.by_id.get(task)).copied() else {
+            return ctx.ignore(from, Ignored::UnknownTask);
+        };
+        self.with(ctx, number, |this, task, ctx| {
+            let reason = refuse.reason;
+            if this.take_answer(ctx, task, from, Answer::Refused { reason: reason.clone() }, false) {
+                ctx.tell(Event::Refused {
+                    task: task.id.clone(),
+                    from: from.clone(),
+                    reason: reason.clone(),
+                });
+                let retry_after_ms = refuse.retry_after.map(super::millis);
+                let told = decision::Answer::Refused { reason, retry_after_ms };
+                ctx.chronicle.answered(&task.id, from, ctx.now, told, &ctx.config.limits);
+                this.look(ctx, task);
+            }
+        });
+    }
+
+    fn take_answer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        task: &mut Task,
+        from: &DeviceId,
+        answer: Answer,
+        usable: bool,
+    ) -> bool {
+        let Phase::Collecting(auction) = &mut task.phase else {
+            ctx.ignore(from, Ignored::Late);
+            return false;
+        };
+        match auction.answer(from, answer, usable) {
+            Taken::Yes => true,
+            Taken::NotAsked => {
+                ctx.ignore(from, Ignored::NotAsked);
+                false
+            }
+            Taken::Repeated => {
+                ctx.ignore(from, Ignored::Repeated);
+                false
+            }
+        }
+    }
+
+    /// Ends the auction of a collecting task if it is over.
+    pub(super) fn look(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let Phase::Collecting(auction) = &mut task.phase else { return };
+        if !auction.advance(ctx.now) {
+            return;
+        }
+        match choose(ctx, task) {
+            Some(choice) => self.won(ctx, task, &choice),
+            None => {
+                let Phase::Collecting(auction) = &mut task.phase else { return };
+                if auction.may_go_on(ctx.now) {
+                    // The slots that had been offered were claimed by an older task meanwhile.
+                    auction.nothing_usable();
+                } else {
+                    self.nobody_won(ctx, task);
+                }
+            }
+        }
+    }
+
+    fn won(&mut self, ctx: &mut Context<'_>, task: &mut Task, choice: &Choice) {
+        ctx.chronicle.chosen(&task.id, ctx.now, Ok(choice), &ctx.config.limits);
+        if task.dry_run {
+            let why = choice.sentence.clone();
+            self.close(ctx, task, OutcomeStatus::Decided, Some(choice.winner.clone()), "".into(), why);
+        } else {
+            self.award(ctx, task, choice);
+        }
+    }
+
+    /// The attempt at hand is lost: the next best of the same auction, or what follows when there is none.
+    pub(super) fn next_bidder(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        if task.accepted_runs >= ctx.config.limits.attempts {
+            let last = task.last_error.clone().unwrap_or_else(|| "no worker gave an answer".into());
+            let why = format!("{} attempts did not give an answer; the last one: {last}", task.accepted_runs);
+            return self.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
+        }
+        match choose(ctx, task) {
+            Some(choice) => self.won(ctx, task, &choice),
+            None => self.nobody_won(ctx, task),
+        }
+    }
+
+    /// Nobody is left in the auction. Being busy costs nothing: the task rests and asks again. An auction whose
+    /// winners all failed is followed by another, a few times. Else there is nobody.
+    fn nobody_won(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) = &task.phase else { return };
+        let busy = auction.asks().any(|(device, ask)| is_busy(ctx, device, ask));
+        let tried = auction.asks().any(|(_, ask)| ask.spent);
+        let list = describe(ctx, auction);
+        ctx.chronicle.chosen(&task.id, ctx.now, Err(list.clone()), &ctx.config.limits);
+        if busy {
+            return self.rest(ctx, task);
+        }
+        if !tried {
+            return self.close(ctx, task, OutcomeStatus::Nobody, None, "".into(), list);
+        }
+        task.fruitless += 1;
+        if task.fruitless >= ctx.config.limits.auctions {
+            let why = format!(
+                "{} auctions in a row found no device that took it; in the last one: {list}",
+                task.fruitless
+            );
+            return self.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
+        }
+        self.end_auction(ctx, task);
+        task.phase = Phase::Queued;
+    }
+
+    fn rest(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        self.end_auction(ctx, task);
+        let timing = &ctx.config.timing;
+        let growth = 1u32 << task.busy_rounds.min(16);
+        let pause = timing.busy_pause.saturating_mul(growth).min(timing.busy_pause_max);
+        // Without a pause at all this would spin.
+        let until = ctx.now + pause.max(core::time::Duration::from_millis(1));
+        task.busy_rounds = task.busy_rounds.saturating_add(1);
+        task.phase = Phase::Resting { until };
+        ctx.tell(Event::Resting { task: task.id.clone(), until });
+    }
+
+    /// A slot became free: whoever rests, or has only bids of devices that were full, looks again.
+    pub(super) fn slot_freed(&mut self, ctx: &mut Context<'_>) {
+        while let Some(number) = self.resting.first().copied() {
+            self.with(ctx, number, |_, task, _| task.phase = Phase::Queued);
+        }
+        let starved = |number: &&u64| match self.tasks.get(number).map(|task| &task.phase) {
+            Some(Phase::Collecting(auction)) => auction.is_starved(),
+            _ => false,
+        };
+        let starved: Vec<u64> = self.auctions.iter().filter(starved).copied().collect();
+        for number in starved {
+            self.with(ctx, number, |this, task, ctx| {
+                if choose(ctx, task).is_some()
+                    && let Phase::Collecting(auction) = &mut task.phase
+                {
+                    auction.usable_again();
+                    this.look(ctx, task);
+                }
+            });
+        }
+    }
+
+    /// Nobody is asked any more on behalf of this task, and questions that nobody else waits for are dropped.
+    pub(super) fn end_auction(&mut self, ctx: &mut Context<'_>, task: &Task) {
+        let Phase::Collecting(auction) = &task.phase else { return };
+        let unanswered: Vec<DeviceId> = auction
+            .asks()
+            .filter(|(_, ask)| ask.answer.is_none())
+            .map(|(device, _)| device.clone())
+            .collect();
+        if unanswered.is_empty() {
+            return;
+        }
+        let (mail, mut post) = ctx.mail();
+        mail.abandon_where(
+            &mut post,
+            |_, purpose| matches!(purpose, Purpose::Ask { task: of } if *of == task.id),
+        );
+        for device in unanswered {
+            let question = ctx.peers.get(&device).and_then(|peer| peer.question);
+            if let Some(question) = question
+                && self.waiting_for(&device).is_empty()
+            {
+                if let Some(letter) = question.letter {
+                    ctx.abandon(letter);
+                }
+                ctx.peers.edit(&device, ctx.now, |peer| peer.question = None);
+            }
+        }
+    }
+}
+
+/// The best usable bid of the task's auction that was not awarded yet.
+fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
+    let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) = &task.phase else { return None };
+    let validity = ctx.config.timing.bid_validity;
+    let candidates: Vec<Candidate<'_>> = auction
+        .asks()
+        .filter(|(_, ask)| !ask.spent)
+        .filter_map(|(device, ask)| match &ask.answer {
+            Some(Answer::Bid { bid, at, .. }) if ctx.now.since(*at) <= validity => Some(Candidate {
+                device,
+                bid,
+                free: ctx.peers.free(device, ctx.is_me(device), ctx.now),
+                tried: task.tried.contains(device),
+                tie: policy::tie(&task.id, device),
+            }),
+            _ => None,
+        })
+        .collect();
+    policy::choose(task.policy, &candidates)
+}
+
+/// Whether a device would take the task later, so that resting helps.
+fn is_busy(ctx: &Context<'_>, device: &DeviceId, ask: &Ask) -> bool {
+    let works_for_others = || {
+        let busy = |peer: &crate::peers::Peer| {
+            peer.shell_busy(ctx.now, &ctx.config.timing) && ask.refused_connections
+        };
+        ctx.peers.get(device).is_some_and(busy)
+    };
+    let full_now = ctx.peers.known_full(device, ctx.is_me(device), ctx.now);
+    match &ask.answer {
+        Some(Answer::KnownBusy) => true,
+        Some(Answer::Refused { reason }) => reason.is_load(),
+        Some(Answer::Bid { .. }) => full_now && !ask.spent,
+        Some(Answer::Unreachable { .. }) | None => full_now || works_for_others(),
+    }
+}
+
+/// Why nobody won, in one sentence that says what to do.
+fn describe(ctx: &Context<'_>, auction: &Auction) -> String {
+    let mut told = Vec::new();
+    for (device, ask) in auction.asks() {
+        let what: String = match &ask.answer {
+            Some(Answer::Bid { .. }) if ask.spent => "bid, but did not take the award".into(),
+            Some(Answer::Bid { .. }) => "bid, but has no free slot any more".into(),
+            Some(Answer::Refused { reason }) => format!("refused: {}", reason.words()),
+            Some(Answer::Unreachable { why }) => why.words().into(),
+            Some(Answer::KnownBusy) => "has all its slots taken".into(),
+            None => "did not answer".into(),
+        };
+        let name = if ctx.is_me(device) { "this device" } else { device.as_str() };
+        told.push(format!("{name} {what}"));
+    }
+    let rest = told.len().saturating_sub(NAMED_IN_A_SENTENCE);
+    told.truncate(NAMED_IN_A_SENTENCE);
+    if rest > 0 {
+        told.push(format!("{rest} more likewise"));
+    }
+    let hint = if ctx.peers.len() == 0 {
+        "; no other device is known here: add one with `bidmesh peers add ID=ADDRESS:PORT`, or give this one an executor"
+    } else {
+        ""
+    };
+    format!("{}{hint}", told.join("; "))
+}

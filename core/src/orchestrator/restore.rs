@@ -1,0 +1,149 @@
+//! Tasks of an earlier start: what was accepted is taken up again, what was awarded is asked for before it is
+//! auctioned again.
+
+use alloc::collections::BTreeMap;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::attempt::{Attempt, Probe, Running, Stage};
+use super::{Closed, Orchestrator, Origin, Phase, Task};
+use crate::auction::{Answer, Auction, Waiting};
+use crate::context::Context;
+use crate::id::{AwardId, DeviceId, TaskId};
+use crate::input::{SendFailure, Submission};
+use crate::outbox::{Outcome, Record};
+use crate::time::Time;
+use crate::wire::Dialect;
+
+/// An award of an earlier start.
+struct Awarded {
+    award: AwardId,
+    attempt: u32,
+    device: DeviceId,
+    address: SocketAddr,
+    dialect: Dialect,
+}
+
+impl Orchestrator {
+    /// Takes up what the store has, oldest first, each with its age. What is the worker's is not looked at.
+    pub(crate) fn restore(&mut self, ctx: &mut Context<'_>, records: &[(Record, Duration)]) {
+        let mut tasks: BTreeMap<TaskId, u64> = BTreeMap::new();
+        for (record, age) in records {
+            match record {
+                Record::Task { task, .. } => {
+                    if let Some(number) = self.restore_task(ctx, record, *age) {
+                        tasks.insert(task.clone(), number);
+                    }
+                }
+                Record::Award { task, award, attempt, device, address, dialect } => {
+                    let Some(number) = tasks.get(task).copied() else { continue };
+                    let (award, device) = (award.clone(), device.clone());
+                    let awarded =
+                        Awarded { award, attempt: *attempt, device, address: *address, dialect: *dialect };
+                    self.with(ctx, number, |this, task, ctx| this.restore_award(ctx, task, awarded));
+                }
+                Record::Outcome { task, outcome } => {
+                    if let Some(number) = tasks.remove(task) {
+                        self.with(ctx, number, |this, task, ctx| this.restore_outcome(ctx, task, outcome));
+                    }
+                }
+                Record::Kept { .. } | Record::Forgotten { .. } => {}
+            }
+        }
+    }
+
+    fn restore_task(&mut self, ctx: &mut Context<'_>, record: &Record, age: Duration) -> Option<u64> {
+        let Record::Task { task: id, prompts, priority, key, attached, eligible, deadline, policy, .. } =
+            record
+        else {
+            return None;
+        };
+        let Record::Task { bid_deadline, result_timeout, client, .. } = record else { return None };
+        let submission = Submission {
+            prompts: prompts.clone(),
+            priority: *priority,
+            policy: Some(*policy),
+            bid_deadline: *bid_deadline,
+            result_timeout: Some(*result_timeout),
+            deadline: deadline.map(|deadline| deadline.saturating_sub(age)),
+            client: client.clone(),
+            key: key.clone(),
+            attached: *attached,
+            eligible: eligible.clone(),
+            ..Submission::new(0, "")
+        };
+        if self.by_id.contains_key(id) || self.tasks.len() >= ctx.config.limits.tasks {
+            return None;
+        }
+        let task = self.make(ctx, Some(id.clone()), submission, Origin::Person);
+        let number = task.number;
+        self.insert(ctx, task);
+        Some(number)
+    }
+
+    fn restore_award(&mut self, ctx: &mut Context<'_>, task: &mut Task, awarded: Awarded) {
+        if let Some((number, _)) = task.current() {
+            // A later award means that the earlier one had been given up.
+            self.supersede_quietly(ctx, task, number);
+        }
+        task.last_award = task.last_award.max(awarded.attempt);
+        task.tried.insert(awarded.device.clone());
+        task.phase = Phase::Queued;
+        if ctx.is_me(&awarded.device) {
+            // What ran here ended with the start that it ran in.
+            return;
+        }
+        let shell = awarded.dialect.is_shell();
+        let timing = &ctx.config.timing;
+        let running = Running {
+            result_by: ctx.now + task.result_timeout,
+            limit_by: ctx.now + timing.run_limit,
+            // Due at once: it is asked what became of the award.
+            silent_at: (!shell).then_some(ctx.now),
+            probe: if shell { Probe::Next(ctx.now) } else { Probe::Never },
+        };
+        let mut auction = Auction::new(ctx.now, ctx.now);
+        auction.ask(&awarded.device, Waiting::NotAtAll);
+        auction.answer(&awarded.device, Answer::Unreachable { why: SendFailure::Unreachable }, false);
+        auction.spend(&awarded.device);
+        let attempt = Attempt {
+            award: awarded.award.clone(),
+            device: awarded.device.clone(),
+            is_me: false,
+            address: awarded.address,
+            dialect: awarded.dialect,
+            npu: false,
+            bid: None,
+            stage: Stage::Running(running),
+            accepted: true,
+            holds: true,
+            ended: false,
+            probed_out: false,
+            text: Default::default(),
+        };
+        task.accepted_runs += 1;
+        ctx.peers.award(&awarded.device, false, ctx.now, true);
+        self.awards.insert(awarded.award, (task.number, awarded.attempt));
+        task.attempts.insert(awarded.attempt, attempt);
+        task.phase = Phase::Awarded { attempt: awarded.attempt, auction };
+    }
+
+    fn supersede_quietly(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+        if let Some(attempt) = task.attempts.get_mut(&number) {
+            attempt.stage = Stage::Over;
+            if core::mem::take(&mut attempt.holds) {
+                ctx.peers.award(&attempt.device, false, ctx.now, false);
+            }
+        }
+    }
+
+    fn restore_outcome(&mut self, ctx: &mut Context<'_>, task: &mut Task, outcome: &Outcome) {
+        let numbers: alloc::vec::Vec<u32> = task.attempts.keys().copied().collect();
+        for number in numbers {
+            self.supersede_quietly(ctx, task, number);
+        }
+        ctx.chronicle.ended(&task.id, Time::ZERO, outcome);
+        self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome: outcome.clone() });
+        task.phase = Phase::Finished;
+    }
+}

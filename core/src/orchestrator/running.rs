@@ -1,0 +1,659 @@
+//! How an award goes on: TASK on its way, accepted, running, asked, lost or won; and what the person sees of it.
+//!
+//! One attempt is open at a time. It is lost by a failure to deliver, a REJECT, a silence or an error; then the
+//! next best bidder gets the task. The first good RESULT of any attempt wins while the task is open.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::attempt::{Attempt, Probe, Running, Stage};
+use super::{ATTEMPTS_REMEMBERED, Orchestrator, Phase, Task};
+use crate::auction::Answer;
+use crate::context::Context;
+use crate::id::{AwardId, DeviceId, TaskId};
+use crate::input::SendFailure;
+use crate::mail::{Draft, Fate, Purpose};
+use crate::outbox::{Event, Ignored, OutcomeStatus, Record, Report};
+use crate::policy::Choice;
+use crate::wire::{Accept, Body, Progress, Query, Reject, Status, TaskOrder, TaskResult, Text};
+
+impl Orchestrator {
+    /// Awards the task to the winner; TASK leaves when that is on disk.
+    pub(super) fn award(&mut self, ctx: &mut Context<'_>, task: &mut Task, choice: &Choice) {
+        self.end_auction(ctx, task);
+        let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) =
+            core::mem::replace(&mut task.phase, Phase::Queued)
+        else {
+            return;
+        };
+        let mut auction = auction;
+        let device = choice.winner.clone();
+        let bid = auction.asks().find(|(id, _)| **id == device).and_then(|(_, ask)| match &ask.answer {
+            Some(Answer::Bid { bid, dialect, .. }) => Some((bid.clone(), *dialect)),
+            _ => None,
+        });
+        let Some((bid, dialect)) = bid else { return };
+        let is_me = ctx.is_me(&device);
+        let nowhere = core::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = ctx.peers.get(&device).map_or(nowhere, |peer| peer.address);
+        auction.spend(&device);
+        let number = task.last_award + 1;
+        let award = AwardId::draw(ctx.me.seed, &task.id, number);
+        let record = Record::Award {
+            task: task.id.clone(),
+            award: award.clone(),
+            attempt: number,
+            device: device.clone(),
+            address,
+            dialect,
+        };
+        let sequence = ctx.persist(record, true);
+        let attempt = Attempt {
+            award: award.clone(),
+            device: device.clone(),
+            is_me,
+            address,
+            dialect,
+            npu: bid.npu,
+            bid: bid.bid,
+            stage: Stage::Persisting { sequence },
+            accepted: false,
+            holds: true,
+            ended: false,
+            probed_out: false,
+            text: Default::default(),
+        };
+        ctx.peers.award(&device, is_me, ctx.now, true);
+        self.awards.insert(award, (task.number, number));
+        task.attempts.insert(number, attempt);
+        task.last_award = number;
+        self.forget_old_attempts(task);
+        ctx.tell(Event::Awarded {
+            task: task.id.clone(),
+            to: device,
+            attempt: number,
+            why: choice.sentence.clone(),
+        });
+        task.phase = Phase::Awarded { attempt: number, auction };
+    }
+
+    /// Awards that are over are remembered for a RESULT that comes late, but not without bound.
+    fn forget_old_attempts(&mut self, task: &mut Task) {
+        while task.attempts.len() > ATTEMPTS_REMEMBERED {
+            let over = |(number, attempt): (&u32, &Attempt)| {
+                (!attempt.holds && attempt.stage == Stage::Over).then_some(*number)
+            };
+            let Some(oldest) = task.attempts.iter().find_map(over) else { break };
+            if let Some(attempt) = task.attempts.remove(&oldest) {
+                self.awards.remove(&attempt.award);
+            }
+        }
+    }
+
+    /// The award is on disk: TASK leaves.
+    pub(super) fn send_task(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let Some((number, attempt)) = task.current() else { return };
+        let (prompt, prompt_type) = task.prompts.pick(attempt.npu);
+        let order = TaskOrder {
+            award: Some(attempt.award.clone()),
+            prompt: prompt.clone(),
+            npu: Some(attempt.npu),
+            prompt_type: Some(prompt_type.into()),
+            task_type: None,
+            bid: attempt.bid.clone(),
+        };
+        let draft = Draft {
+            to: attempt.device.clone(),
+            address: Some((attempt.address, attempt.dialect)),
+            body: Body::Task(order),
+            purpose: Purpose::Award { task: task.id.clone(), attempt: number },
+            give_up_at: ctx.now + ctx.config.timing.award_send,
+        };
+        let letter = ctx.post(draft);
+        if let Some(attempt) = task.attempts.get_mut(&number) {
+            attempt.stage = Stage::Sending { letter };
+        }
+    }
+
+    /// What became of a TASK.
+    pub(crate) fn award_news(&mut self, ctx: &mut Context<'_>, task: &TaskId, number: u32, what: Fate) {
+        let Some(task) = self.by_id.get(task).copied() else { return };
+        self.with(ctx, task, |this, task, ctx| {
+            let Some((current, attempt)) = task.current() else { return };
+            if current != number || !matches!(attempt.stage, Stage::Sending { .. }) {
+                return;
+            }
+            let shell = attempt.dialect.is_shell();
+            match what {
+                Fate::Started | Fate::Refused => {}
+                // A shell device says nothing when it begins, and nothing there recognises a copy.
+                Fate::Delivered | Fate::Failed(SendFailure::Ambiguous) if shell => this.accepted(ctx, task),
+                Fate::Delivered => {
+                    let accept_by = ctx.now + ctx.config.timing.accept;
+                    if let Some(attempt) = task.attempts.get_mut(&number) {
+                        attempt.stage = Stage::Delivered { accept_by };
+                    }
+                }
+                Fate::Failed(why) => {
+                    if let Phase::Awarded { auction, .. } = &mut task.phase {
+                        let device = task.attempts.get(&number).map(|attempt| attempt.device.clone());
+                        device.iter().for_each(|device| auction.correct(device, Answer::Unreachable { why }));
+                    }
+                    if why != SendFailure::Ambiguous
+                        && let Some(attempt) = task.attempts.get_mut(&number)
+                    {
+                        attempt.ended = true;
+                    }
+                    this.lose(ctx, task, why.words().into());
+                }
+            }
+        });
+    }
+
+    /// The worker runs it, by its own word or by what stands for it.
+    fn accepted(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let timing = &ctx.config.timing;
+        let (now, result_timeout) = (ctx.now, task.result_timeout);
+        let Some((number, attempt)) = task.current_mut() else { return };
+        let exempt = ctx.peers.get(&attempt.device).is_some_and(|peer| peer.probe_exempt);
+        let watched = !attempt.is_me && !attempt.dialect.is_shell();
+        let probed = !attempt.is_me && attempt.dialect.is_shell() && !exempt;
+        let running = Running {
+            result_by: now + result_timeout,
+            limit_by: now + timing.run_limit,
+            silent_at: watched.then(|| now + timing.progress_deadline),
+            probe: if probed { Probe::Next(now + timing.shell_probe) } else { Probe::Never },
+        };
+        if let Stage::Sending { letter: Some(letter) } = attempt.stage {
+            // Its answer came before the end of the connection that brought it the TASK.
+            ctx.abandon(letter);
+        }
+        attempt.accepted = true;
+        attempt.stage = Stage::Running(running);
+        let by = attempt.device.clone();
+        task.accepted_runs += 1;
+        task.fruitless = 0;
+        task.busy_rounds = 0;
+        ctx.tell(Event::Accepted { task: task.id.clone(), by: by.clone(), attempt: number });
+        ctx.chronicle.happened(&task.id, now, format!("{by} began to run it"), &ctx.config.limits);
+    }
+
+    /// A deadline of the award passed.
+    pub(super) fn award_due(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let now = ctx.now;
+        let Some((number, attempt)) = task.current() else { return };
+        match attempt.stage.clone() {
+            Stage::Persisting { .. } | Stage::Sending { .. } | Stage::Over => {}
+            Stage::Delivered { accept_by } if accept_by <= now => {
+                self.lose(ctx, task, "read the task but did not accept it".into());
+            }
+            Stage::Asking { answer_by, letter, .. } if answer_by <= now => {
+                if let Some(letter) = letter {
+                    ctx.abandon(letter);
+                }
+                ctx.peers.silent(&attempt.device.clone(), now);
+                self.lose(ctx, task, "went silent".into());
+            }
+            Stage::Running(running) if running.result_by <= now || running.limit_by <= now => {
+                let limit = if running.result_by <= now {
+                    "gave no answer in time"
+                } else {
+                    "ran longer than allowed"
+                };
+                // Whatever it does, it does not work for this task any more; a shell device is free again, too.
+                self.release(ctx, task, number);
+                self.lose(ctx, task, limit.into());
+            }
+            Stage::Running(running) if running.silent_at.is_some_and(|at| at <= now) => {
+                self.query(ctx, task, running)
+            }
+            Stage::Running(running) => match running.probe {
+                Probe::Next(at) if at <= now => self.probe(ctx, task),
+                Probe::Judging(at) if at <= now => {
+                    self.release(ctx, task, number);
+                    if let Some(attempt) = task.attempts.get_mut(&number) {
+                        attempt.probed_out = true;
+                    }
+                    self.lose(
+                        ctx,
+                        task,
+                        "answers other messages, so it does not run the task any more".into(),
+                    );
+                }
+                _ => {}
+            },
+            Stage::Delivered { .. } | Stage::Asking { .. } => {}
+        }
+    }
+
+    fn query(&mut self, ctx: &mut Context<'_>, task: &mut Task, running: Running) {
+        let Some((number, attempt)) = task.current() else { return };
+        let answer_by = ctx.now + ctx.config.timing.query;
+        let draft = Draft {
+            to: attempt.device.clone(),
+            address: Some((attempt.address, attempt.dialect)),
+            body: Body::Query(Query { award: attempt.award.clone(), have: attempt.text.len() }),
+            purpose: Purpose::Query { task: task.id.clone(), attempt: number },
+            give_up_at: answer_by,
+        };
+        let letter = ctx.post(draft);
+        if let Some(attempt) = task.attempts.get_mut(&number) {
+            attempt.stage = Stage::Asking { running, answer_by, letter };
+        }
+    }
+
+    fn probe(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let Some((number, attempt)) = task.current() else { return };
+        let draft = Draft {
+            to: attempt.device.clone(),
+            address: Some((attempt.address, attempt.dialect)),
+            body: ctx.me.hello(),
+            purpose: Purpose::Probe { task: task.id.clone(), attempt: number },
+            give_up_at: ctx.now + ctx.config.timing.accept,
+        };
+        set_probe(task, Probe::Offered);
+        ctx.post(draft);
+    }
+
+    /// What became of a HELLO to a shell device that should be deaf.
+    pub(crate) fn probe_news(&mut self, ctx: &mut Context<'_>, task: &TaskId, number: u32, what: Fate) {
+        let Some(task) = self.by_id.get(task).copied() else { return };
+        self.with(ctx, task, |_, task, ctx| {
+            let timing = &ctx.config.timing;
+            let probe = match what {
+                Fate::Started | Fate::Refused => return,
+                Fate::Delivered => Probe::Judging(ctx.now + timing.shell_probe_patience),
+                Fate::Failed(_) => Probe::Next(ctx.now + timing.shell_probe),
+            };
+            if matches!(task.current(), Some((current, _)) if current == number) {
+                set_probe(task, probe);
+            }
+        });
+    }
+
+    /// A device was restarted: what it ran for us is probably lost, so it is asked at once.
+    pub(crate) fn restarted(&mut self, ctx: &mut Context<'_>, device: &DeviceId) {
+        let running = |number: &&u64| {
+            let attempt = self.tasks.get(number).and_then(|task| task.current()).map(|(_, attempt)| attempt);
+            attempt.is_some_and(|a| a.device == *device && matches!(a.stage, Stage::Running(_)))
+        };
+        let numbers: Vec<u64> = self.awarded.iter().filter(running).copied().collect();
+        for number in numbers {
+            self.with(ctx, number, |this, task, ctx| {
+                if let Some((_, Attempt { stage: Stage::Running(running), .. })) = task.current() {
+                    this.query(ctx, task, *running);
+                }
+            });
+        }
+    }
+
+    /// The attempt at hand will not give an answer, as far as is known: the next one begins.
+    pub(super) fn lose(&mut self, ctx: &mut Context<'_>, task: &mut Task, why: String) {
+        let Some((number, attempt)) = task.current() else { return };
+        let device = attempt.device.clone();
+        let sentence = format!("{device} {why}");
+        ctx.tell(Event::AttemptLost {
+            task: task.id.clone(),
+            device: device.clone(),
+            attempt: number,
+            why: why.clone(),
+        });
+        ctx.chronicle.happened(&task.id, ctx.now, sentence.clone(), &ctx.config.limits);
+        task.tried.insert(device.clone());
+        task.last_error = Some(sentence.into());
+        self.break_off(ctx, task, number, &why);
+        self.supersede(ctx, task, number);
+        self.next_bidder(ctx, task);
+        self.slot_freed(ctx);
+    }
+
+    /// Tells the person that the answer shown so far is void, if it is this attempt's.
+    fn break_off(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, why: &str) {
+        let Some((_, shown)) = task.shown.filter(|(of, shown)| *of == number && *shown > 0) else { return };
+        let Some(device) = task.attempts.get(&number).map(|attempt| attempt.device.clone()) else { return };
+        task.shown = None;
+        ctx.report(Report::BrokenOff { task: task.id.clone(), device, shown, why: why.into() });
+    }
+
+    /// Nothing more is wanted of an attempt. A bidmesh worker is told; a shell device cannot be, so its slot stays
+    /// taken until it answers.
+    pub(super) fn supersede(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+        let Some(attempt) = task.attempts.get_mut(&number) else { return };
+        let may_run = attempt.may_run();
+        let stage = core::mem::replace(&mut attempt.stage, Stage::Over);
+        if let Stage::Sending { letter: Some(letter) } | Stage::Asking { letter: Some(letter), .. } = stage {
+            ctx.abandon(letter);
+        }
+        if !attempt.is_me && attempt.dialect.is_shell() {
+            if !may_run {
+                self.release(ctx, task, number);
+            }
+            return;
+        }
+        if may_run {
+            let address = (!attempt.is_me).then_some((attempt.address, attempt.dialect));
+            let draft = crate::mail::cancel(&attempt.device, address, &attempt.award, ctx.now, ctx.config);
+            ctx.post(draft);
+        }
+        self.release(ctx, task, number);
+    }
+
+    /// The award takes no slot at its device any more.
+    fn release(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+        if let Some(attempt) = task.attempts.get_mut(&number)
+            && core::mem::take(&mut attempt.holds)
+        {
+            ctx.peers.award(&attempt.device, attempt.is_me, ctx.now, false);
+        }
+    }
+
+    /// The attempt that an award id names, if it was given to `from`.
+    fn find(&self, award: &AwardId, from: &DeviceId) -> Option<(u64, u32)> {
+        let (task, number) = self.awards.get(award).copied()?;
+        let attempt = self.tasks.get(&task)?.attempts.get(&number)?;
+        (attempt.device == *from).then_some((task, number))
+    }
+
+    /// An award that is not known, or over: its worker need not go on.
+    fn unwanted(&self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId, why: Ignored) {
+        ctx.ignore(from, why);
+        ctx.notify(from, Body::Cancel(award.clone()));
+    }
+
+    /// ACCEPT.
+    pub(crate) fn accept(&mut self, ctx: &mut Context<'_>, from: &DeviceId, accept: &Accept) {
+        self.sign_of_life(ctx, from, &accept.award, |_, _, _| {});
+    }
+
+    /// PROGRESS.
+    pub(crate) fn progress(&mut self, ctx: &mut Context<'_>, from: &DeviceId, progress: &Progress) {
+        self.sign_of_life(ctx, from, &progress.award, |this, task, ctx| {
+            let limits = &ctx.config.limits;
+            let Some((number, attempt)) = task.current_mut() else { return };
+            let before = attempt.text.as_str().len();
+            attempt.text.add(progress.offset, &progress.text, limits);
+            if attempt.text.as_str().len() > before {
+                this.show(ctx, task, number);
+            }
+        });
+    }
+
+    fn sign_of_life(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: &DeviceId,
+        award: &AwardId,
+        then: impl FnOnce(&mut Self, &mut Task, &mut Context<'_>),
+    ) {
+        let Some((task, number)) = self.find(award, from) else {
+            return self.unwanted(ctx, from, award, Ignored::UnknownAward);
+        };
+        self.with(ctx, task, |this, task, ctx| {
+            let timing = &ctx.config.timing;
+            let (now, result_timeout) = (ctx.now, task.result_timeout);
+            let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
+                return this.unwanted(ctx, from, award, Ignored::AwardOver);
+            };
+            match &mut attempt.stage {
+                Stage::Running(running) => running.heard(now, timing, result_timeout),
+                Stage::Asking { running, letter, .. } => {
+                    let (mut running, letter) = (*running, *letter);
+                    running.heard(now, timing, result_timeout);
+                    attempt.stage = Stage::Running(running);
+                    if let Some(letter) = letter {
+                        ctx.abandon(letter);
+                    }
+                }
+                Stage::Persisting { .. } | Stage::Over => return ctx.ignore(from, Ignored::AwardOver),
+                Stage::Sending { .. } | Stage::Delivered { .. } => this.accepted(ctx, task),
+            }
+            then(this, task, ctx);
+        });
+    }
+
+    /// REJECT: it does not take the award, or does not know it.
+    pub(crate) fn reject(&mut self, ctx: &mut Context<'_>, from: &DeviceId, reject: Reject) {
+        let pause =
+            reject.reason.is_load().then(|| reject.retry_after.unwrap_or(ctx.config.timing.retry_after));
+        ctx.peers.believe(from, ctx.now, reject.capacity, pause, &ctx.config.timing);
+        let Some((task, number)) = self.find(&reject.award, from) else {
+            return ctx.ignore(from, Ignored::UnknownAward);
+        };
+        self.with(ctx, task, |this, task, ctx| {
+            let current = matches!(task.current(), Some((current, _)) if current == number);
+            let Some(attempt) = task.attempts.get_mut(&number) else { return };
+            attempt.ended = true;
+            if !current {
+                this.release(ctx, task, number);
+                return ctx.ignore(from, Ignored::AwardOver);
+            }
+            if let Phase::Awarded { auction, .. } = &mut task.phase
+                && !task.attempts.get(&number).is_some_and(|attempt| attempt.accepted)
+            {
+                auction.correct(from, Answer::Refused { reason: reject.reason.clone() });
+            }
+            this.lose(ctx, task, format!("rejected the award: {}", reject.reason.words()));
+        });
+    }
+
+    /// RESULT. `bidmesh`: the sender waits for an ACK.
+    pub(crate) fn result(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: &DeviceId,
+        result: &TaskResult,
+        bidmesh: bool,
+    ) {
+        let acknowledge = bidmesh && !ctx.is_me(from);
+        let Some(award) = &result.award else { return ctx.ignore(from, Ignored::UnknownAward) };
+        let Some((task, number)) = self.find(award, from) else {
+            let held = self.lingering.get(award).is_some_and(|(device, _)| device == from);
+            if held {
+                self.let_go(ctx, award);
+            }
+            let known = self.awards.contains_key(award);
+            ctx.ignore(from, if known { Ignored::UnknownAward } else { Ignored::UnknownTask });
+            if acknowledge {
+                ctx.notify(from, Body::Ack(award.clone()));
+            }
+            return;
+        };
+        self.with(ctx, task, |this, task, ctx| {
+            if let Phase::Closing { acknowledge: waiting, .. } = &task.phase {
+                // The winner's own is acknowledged when the outcome is on disk.
+                let own = waiting.as_ref().is_some_and(|(_, winner)| winner == award);
+                this.ended(ctx, task, number);
+                ctx.ignore(from, Ignored::AwardOver);
+                if acknowledge && !own {
+                    ctx.notify(from, Body::Ack(award.clone()));
+                }
+                return;
+            }
+            this.ended(ctx, task, number);
+            if result.status == Status::Completed {
+                this.completed(ctx, task, number, &result.output, acknowledge);
+            } else {
+                if acknowledge {
+                    ctx.notify(from, Body::Ack(award.clone()));
+                }
+                this.failed(ctx, task, number, result);
+            }
+        });
+        self.slot_freed(ctx);
+    }
+
+    fn ended(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+        let now = ctx.now;
+        if let Some(attempt) = task.attempts.get_mut(&number) {
+            attempt.ended = true;
+            if core::mem::take(&mut attempt.probed_out) {
+                ctx.peers.edit(&attempt.device, now, |peer| peer.probe_exempt = true);
+            }
+        }
+        self.release(ctx, task, number);
+    }
+
+    fn completed(
+        &mut self,
+        ctx: &mut Context<'_>,
+        task: &mut Task,
+        number: u32,
+        output: &Text,
+        acknowledge: bool,
+    ) {
+        let Some(attempt) = task.attempts.get_mut(&number) else { return };
+        let (device, award) = (attempt.device.clone(), attempt.award.clone());
+        if output.len() > ctx.config.limits.output_bytes {
+            let mut result = TaskResult {
+                award: Some(award.clone()),
+                device: None,
+                status: Status::Error,
+                output: "the answer is longer than this device keeps".into(),
+                output_was_not_utf8: false,
+            };
+            result.output = format!("{}: {} bytes", result.output, output.len()).into();
+            if acknowledge {
+                ctx.notify(&device, Body::Ack(award));
+            }
+            return self.failed(ctx, task, number, &result);
+        }
+        if !core::mem::replace(&mut attempt.accepted, true) {
+            // RESULT overtook ACCEPT.
+            task.accepted_runs += 1;
+        }
+        self.show_whole(ctx, task, number, output);
+        let why = format!("{device} answered");
+        ctx.chronicle.happened(&task.id, ctx.now, why.clone(), &ctx.config.limits);
+        self.close(ctx, task, OutcomeStatus::Completed, Some(device.clone()), output.clone(), why);
+        if let (Phase::Closing { acknowledge: waiting, .. }, true) = (&mut task.phase, acknowledge) {
+            *waiting = Some((device, award));
+        }
+    }
+
+    fn failed(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, result: &TaskResult) {
+        let Some((current, attempt)) = task.current() else { return };
+        let device = attempt.device.clone();
+        if current != number {
+            return ctx.ignore(&device, Ignored::AwardOver);
+        }
+        if let Some(attempt) = task.attempts.get_mut(&number)
+            && !core::mem::replace(&mut attempt.accepted, true)
+        {
+            task.accepted_runs += 1;
+        }
+        let why = match result.status {
+            Status::HandedBack => String::from("handed the task back"),
+            Status::Cancelled => String::from("stopped the task"),
+            Status::Error | Status::Completed => format!("failed: {}", first_line(&result.output)),
+        };
+        self.lose(ctx, task, why);
+    }
+
+    /// More of the answer for the person: the contiguous beginning only, without gaps.
+    fn show(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+        let Some(attempt) = task.attempts.get(&number) else { return };
+        let shown = task.shown.filter(|(of, _)| *of == number).map_or(0, |(_, shown)| shown);
+        let from = usize::try_from(shown).unwrap_or(usize::MAX);
+        let Some(text) = attempt.text.as_str().get(from..).filter(|text| !text.is_empty()) else { return };
+        let (device, text) = (attempt.device.clone(), Text::from(text));
+        task.shown = Some((number, shown + text.len() as u64));
+        ctx.report(Report::Text { task: task.id.clone(), device, offset: shown, text });
+    }
+
+    /// The whole answer is there: what is shown in the end is exactly it.
+    fn show_whole(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, output: &Text) {
+        let shown = match task.shown {
+            Some((of, shown)) => {
+                let text = task.attempts.get(&of).map_or("", |attempt| attempt.text.as_str());
+                let same = usize::try_from(shown)
+                    .ok()
+                    .and_then(|to| text.get(..to))
+                    .is_some_and(|t| output.starts_with(t));
+                if of != number || !same {
+                    self.break_off(ctx, task, of, "was overtaken by an answer that came whole");
+                    0
+                } else {
+                    shown
+                }
+            }
+            None => 0,
+        };
+        let Some(attempt) = task.attempts.get(&number) else { return };
+        let rest = usize::try_from(shown).ok().and_then(|from| output.get(from..)).unwrap_or("");
+        if !rest.is_empty() {
+            let (device, text) = (attempt.device.clone(), rest.into());
+            task.shown = Some((number, output.len() as u64));
+            ctx.report(Report::Text { task: task.id.clone(), device, offset: shown, text });
+        }
+    }
+
+    /// Slots at shell devices that a task which ends leaves taken.
+    pub(super) fn linger(&mut self, ctx: &Context<'_>, task: &Task) {
+        for attempt in task.attempts.values().filter(|attempt| attempt.holds) {
+            let until = ctx.now + task.result_timeout;
+            self.lingering.insert(attempt.award.clone(), (attempt.device.clone(), until));
+        }
+    }
+}
+
+fn set_probe(task: &mut Task, probe: Probe) {
+    if let Some((_, Attempt { stage: Stage::Running(running), .. })) = task.current_mut()
+        && running.probe != Probe::Never
+    {
+        running.probe = probe;
+    }
+}
+
+/// The first line of an error that a worker sent, short enough for a sentence.
+fn first_line(text: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    text.lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it said nothing")
+        .chars()
+        .take(CHARS_MAX)
+        .collect()
+}
+
+impl Task {
+    /// The attempt that is open, if the task is awarded.
+    pub(super) fn current(&self) -> Option<(u32, &Attempt)> {
+        match &self.phase {
+            Phase::Awarded { attempt, .. } => Some((*attempt, self.attempts.get(attempt)?)),
+            _ => None,
+        }
+    }
+
+    fn current_mut(&mut self) -> Option<(u32, &mut Attempt)> {
+        match &self.phase {
+            Phase::Awarded { attempt, .. } => Some((*attempt, self.attempts.get_mut(attempt)?)),
+            _ => None,
+        }
+    }
+
+    /// After sleep: what could not happen meanwhile gets one grace round before anything is failed over.
+    pub(super) fn grace(&mut self, ctx: &Context<'_>) {
+        let (now, timing) = (ctx.now, &ctx.config.timing);
+        if let Phase::Collecting(auction) = &mut self.phase {
+            auction.grace(now, timing.patience);
+        }
+        let Some((_, attempt)) = self.current_mut() else { return };
+        let later = |at: &mut crate::time::Time, more: Duration| *at = (*at).max(now + more);
+        match &mut attempt.stage {
+            Stage::Delivered { accept_by } => later(accept_by, timing.accept),
+            Stage::Asking { answer_by, .. } => later(answer_by, timing.query),
+            Stage::Running(running) => {
+                later(&mut running.result_by, timing.query + timing.accept);
+                later(&mut running.limit_by, timing.query + timing.accept);
+                // The QUERY leaves at once.
+                running.silent_at = running.silent_at.map(|at| at.min(now));
+                if let Probe::Judging(at) | Probe::Next(at) = &mut running.probe {
+                    later(at, timing.shell_probe_patience);
+                }
+            }
+            Stage::Persisting { .. } | Stage::Sending { .. } | Stage::Over => {}
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! Who is out there: address, dialect, boot, health, how many of our awards each holds, what each said about its
+//! load. Knows nothing of tasks.
+//!
+//! How many slots are believed free is kept as a sum that each change to a peer brings up to date, so that
+//! deciding whether an auction may open costs the same with ten peers and with ten thousand.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::config::{Admit, Config, Timing};
+use crate::id::{BootId, DeviceId};
+use crate::snapshot::{Health, PeerSnapshot};
+use crate::time::Time;
+use crate::wire::{Bid, Capacity, Dialect};
+
+/// Older boot ids that are remembered of a peer, so that delayed messages change nothing.
+const OLD_BOOTS: usize = 4;
+
+/// The address book.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Peers {
+    book: BTreeMap<DeviceId, Peer>,
+    /// The order of peers.txt: shell devices use the first line of an id, people expect theirs where they put it.
+    order: Vec<DeviceId>,
+    /// Removed by a person; they stay out until a person adds them again.
+    removed: VecDeque<DeviceId>,
+    /// This device itself, as a worker.
+    local: Local,
+    /// Derived: slots believed free in all, this device's included.
+    free: u64,
+    /// Derived: how many devices are known to be full.
+    full: usize,
+    /// Derived: when a belief ends and the peer must be looked at again.
+    beliefs: BTreeSet<(Time, DeviceId)>,
+}
+
+/// One device of the address book.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) listed: bool,
+    /// Present start, if it ever showed the marker; `None` makes it a shell device.
+    pub(crate) boot: Option<BootId>,
+    old_boots: VecDeque<BootId>,
+    /// Messages of an older boot since the present one showed itself.
+    old_boot_messages: u32,
+    pub(crate) heard: Option<Time>,
+    /// Since when sends fail, if nothing was heard or delivered since.
+    pub(crate) failing: Option<Time>,
+    /// It lost an award by silence and has not been heard since.
+    silent: bool,
+    /// HELLO was delivered to this address since we started.
+    pub(crate) greeted: bool,
+    hello_answered: Option<Time>,
+    pub(crate) bid: Option<(Time, Bid)>,
+    slots: u16,
+    /// Slots that others' tasks take there, until the belief ends.
+    others: u16,
+    believed_until: Time,
+    /// Awards of ours that it holds.
+    pub(crate) awards: u16,
+    /// The one question that a shell device is being asked.
+    pub(crate) question: Option<Question>,
+    /// It sent a RESULT although a probe had been delivered: probes prove nothing there.
+    pub(crate) probe_exempt: bool,
+    /// Derived: what it adds to the sums.
+    counted_free: u16,
+    counted_full: bool,
+}
+
+/// A BID_REQUEST on its way to a shell device, or waiting for the bid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    /// The first attempt to reach it, once made.
+    pub(crate) since: Option<Time>,
+    /// The letter, until it has arrived.
+    pub(crate) letter: Option<crate::outbox::SendId>,
+}
+
+/// This device as its own orchestrator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Local {
+    /// It would take a task if a slot were free.
+    pub(crate) usable: bool,
+    pub(crate) slots: u16,
+    /// Slots that other orchestrators' tasks take.
+    pub(crate) others: u16,
+    /// Awards of ours that it holds.
+    pub(crate) awards: u16,
+}
+
+/// What a HELLO, DISCOVER or marker changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Change {
+    /// New device or new address: peers.txt is to be written.
+    pub(crate) book: bool,
+    /// A boot that was not seen before, of a device that had another one.
+    pub(crate) restarted: bool,
+    /// First time that it showed the marker.
+    pub(crate) boot: bool,
+}
+
+/// What a boot id says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BootSeen {
+    Present,
+    First,
+    Restarted,
+    /// Delayed; the third in a row means that two devices use one id.
+    Old {
+        equivocation: bool,
+    },
+}
+
+/// Why a device does not come into the address book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    Removed,
+    Full,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, listed: bool) -> Self {
+        Self {
+            address,
+            listed,
+            boot: None,
+            old_boots: VecDeque::new(),
+            old_boot_messages: 0,
+            heard: None,
+            failing: None,
+            silent: false,
+            greeted: false,
+            hello_answered: None,
+            bid: None,
+            slots: 1,
+            others: 0,
+            believed_until: Time::ZERO,
+            awards: 0,
+            question: None,
+            probe_exempt: false,
+            counted_free: 0,
+            counted_full: false,
+        }
+    }
+
+    pub(crate) fn is_bidmesh(&self) -> bool {
+        self.boot.is_some()
+    }
+
+    pub(crate) fn suspect(&self) -> bool {
+        self.failing.is_some() || self.silent
+    }
+
+    /// Refuses now, but was heard a short while ago: a shell device that works for somebody else.
+    pub(crate) fn shell_busy(&self, now: Time, timing: &Timing) -> bool {
+        !self.is_bidmesh() && self.heard.is_some_and(|heard| now.since(heard) < timing.shell_busy)
+    }
+
+    fn believed_others(&self, now: Time) -> u16 {
+        if now < self.believed_until { self.others } else { 0 }
+    }
+
+    fn free(&self, now: Time) -> u16 {
+        if self.suspect() {
+            return 0;
+        }
+        self.slots.saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
+    }
+
+    /// All its slots are taken: by our own awards, or as far as is believed of a device that answers.
+    fn full(&self, now: Time) -> bool {
+        self.slots > 0 && (self.awards >= self.slots || (!self.suspect() && self.free(now) == 0))
+    }
+
+    fn heard_now(&mut self, now: Time) {
+        self.heard = Some(now);
+        self.failing = None;
+        self.silent = false;
+    }
+
+    fn see_boot(&mut self, boot: &BootId) -> BootSeen {
+        if self.boot.as_ref() == Some(boot) {
+            return BootSeen::Present;
+        }
+        if self.old_boots.contains(boot) {
+            self.old_boot_messages += 1;
+            return BootSeen::Old { equivocation: self.old_boot_messages == 3 };
+        }
+        self.old_boot_messages = 0;
+        let Some(old) = self.boot.replace(boot.clone()) else { return BootSeen::First };
+        self.old_boots.push_back(old);
+        if self.old_boots.len() > OLD_BOOTS {
+            self.old_boots.pop_front();
+        }
+        // What it said about its load was said by a start that is over.
+        self.believed_until = Time::ZERO;
+        BootSeen::Restarted
+    }
+}
+
+impl Local {
+    pub(crate) fn free(&self) -> u16 {
+        if self.usable { self.slots.saturating_sub(self.others).saturating_sub(self.awards) } else { 0 }
+    }
+
+    fn full(&self) -> bool {
+        self.usable && self.free() == 0
+    }
+}
+
+impl Peers {
+    pub(crate) fn get(&self, device: &DeviceId) -> Option<&Peer> {
+        self.book.get(device)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.book.len()
+    }
+
+    pub(crate) fn removed_len(&self) -> usize {
+        self.removed.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&DeviceId, &Peer)> {
+        self.book.iter()
+    }
+
+    /// Changes a peer and brings the sums up to date.
+    pub(crate) fn edit<R>(
+        &mut self,
+        device: &DeviceId,
+        now: Time,
+        change: impl FnOnce(&mut Peer) -> R,
+    ) -> Option<R> {
+        let peer = self.book.get_mut(device)?;
+        self.beliefs.remove(&(peer.believed_until, device.clone()));
+        let result = change(peer);
+        self.count(device, now);
+        Some(result)
+    }
+
+    fn count(&mut self, device: &DeviceId, now: Time) {
+        let Some(peer) = self.book.get_mut(device) else { return };
+        self.free = self.free + u64::from(peer.free(now)) - u64::from(peer.counted_free);
+        self.full = self.full + usize::from(peer.full(now)) - usize::from(peer.counted_full);
+        peer.counted_free = peer.free(now);
+        peer.counted_full = peer.full(now);
+        if peer.others > 0 && peer.believed_until > now {
+            self.beliefs.insert((peer.believed_until, device.clone()));
+        }
+    }
+
+    fn drop_peer(&mut self, device: &DeviceId) {
+        if let Some(peer) = self.book.remove(device) {
+            self.free -= u64::from(peer.counted_free);
+            self.full -= usize::from(peer.counted_full);
+            self.beliefs.remove(&(peer.believed_until, device.clone()));
+            self.order.retain(|id| id != device);
+        }
+    }
+
+    /// Ends beliefs whose time is over.
+    pub(crate) fn advance(&mut self, now: Time) {
+        while let Some((until, device)) = self.beliefs.first().cloned() {
+            if until > now {
+                break;
+            }
+            self.beliefs.pop_first();
+            self.count(&device, now);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
+        self.beliefs.first().map(|(until, _)| (*until, "a peer's word about its load is no longer believed"))
+    }
+
+    pub(crate) fn set_local(&mut self, usable: bool, slots: u16, others: u16) {
+        self.local = Local { usable, slots, others, awards: self.local.awards };
+    }
+
+    pub(crate) fn local(&self) -> Local {
+        self.local
+    }
+
+    /// One award more or less is held by `device`, which may be this one.
+    pub(crate) fn award(&mut self, device: &DeviceId, is_me: bool, now: Time, more: bool) {
+        let step = |awards: u16| if more { awards.saturating_add(1) } else { awards.saturating_sub(1) };
+        if is_me {
+            self.local.awards = step(self.local.awards);
+        } else {
+            self.edit(device, now, |peer| peer.awards = step(peer.awards));
+        }
+    }
+
+    pub(crate) fn free(&self, device: &DeviceId, is_me: bool, now: Time) -> u16 {
+        if is_me { self.local.free() } else { self.book.get(device).map_or(0, |peer| peer.free(now)) }
+    }
+
+    /// Whether `device` is known to have all its slots taken, by us or by others.
+    pub(crate) fn known_full(&self, device: &DeviceId, is_me: bool, now: Time) -> bool {
+        if is_me { self.local.full() } else { self.book.get(device).is_some_and(|peer| peer.full(now)) }
+    }
+
+    /// Slots believed free in all.
+    pub(crate) fn free_total(&self) -> u64 {
+        self.free + u64::from(self.local.free())
+    }
+
+    /// Whether anybody is known to be full.
+    pub(crate) fn anybody_full(&self) -> bool {
+        self.full > 0 || self.local.full()
+    }
+
+    pub(crate) fn dialect(&self, device: &DeviceId, config: &Config) -> Dialect {
+        match self.book.get(device) {
+            Some(peer) if peer.is_bidmesh() => Dialect::Bidmesh,
+            _ if config.literal_echo.contains(device) => Dialect::ShellLiteral,
+            _ => Dialect::Shell,
+        }
+    }
+
+    /// Whether `device` may have work done here.
+    pub(crate) fn admits(&self, device: &DeviceId, admit: Admit) -> bool {
+        match admit {
+            Admit::Any => !self.removed.contains(device),
+            Admit::Hello => self.book.contains_key(device),
+            Admit::Listed => self.book.get(device).is_some_and(|peer| peer.listed),
+        }
+    }
+
+    pub(crate) fn is_removed(&self, device: &DeviceId) -> bool {
+        self.removed.contains(device)
+    }
+
+    /// Something came from `device`.
+    pub(crate) fn heard(&mut self, device: &DeviceId, now: Time) {
+        self.edit(device, now, |peer| peer.heard_now(now));
+    }
+
+    /// A message to `device` arrived.
+    pub(crate) fn delivered(&mut self, device: &DeviceId, now: Time) {
+        self.edit(device, now, |peer| peer.failing = None);
+    }
+
+    /// A message to `device` could not be delivered.
+    pub(crate) fn failed(&mut self, device: &DeviceId, now: Time) {
+        self.edit(device, now, |peer| {
+            peer.failing.get_or_insert(now);
+        });
+    }
+
+    /// `device` lost an award of ours by silence.
+    pub(crate) fn silent(&mut self, device: &DeviceId, now: Time) {
+        self.edit(device, now, |peer| peer.silent = true);
+    }
+
+    /// What `device` said about its load, with a bid or a refusal. `retry_after` makes it full for that long.
+    pub(crate) fn believe(
+        &mut self,
+        device: &DeviceId,
+        now: Time,
+        capacity: Option<Capacity>,
+        retry_after: Option<Duration>,
+        timing: &Timing,
+    ) {
+        self.edit(device, now, |peer| {
+            if let Some(capacity) = capacity {
+                peer.slots = capacity.slots;
+                peer.others = capacity.running.saturating_sub(capacity.yours);
+                peer.believed_until = now + timing.belief;
+            }
+            if let Some(pause) = retry_after {
+                peer.others = peer.slots.max(1);
+                peer.believed_until = now + pause.min(timing.belief);
+            }
+        });
+    }
+
+    /// `device` introduced itself from `address`, with `boot` if it is a bidmesh device.
+    pub(crate) fn introduce(
+        &mut self,
+        device: &DeviceId,
+        address: SocketAddr,
+        now: Time,
+        limit: usize,
+    ) -> Result<Change, NotAdmitted> {
+        if self.removed.contains(device) {
+            return Err(NotAdmitted::Removed);
+        }
+        if !self.book.contains_key(device) {
+            if self.book.len() >= limit {
+                return Err(NotAdmitted::Full);
+            }
+            self.add(device, address, false, now);
+            return Ok(Change { book: true, ..Change::default() });
+        }
+        let moved = self.edit(device, now, |peer| {
+            let moved = peer.address != address;
+            if moved {
+                peer.address = address;
+                peer.greeted = false;
+            }
+            moved
+        });
+        Ok(Change { book: moved == Some(true), ..Change::default() })
+    }
+
+    /// `device` showed the marker with `boot`, or spoke without one where a bidmesh device never does (`None`).
+    pub(crate) fn see_boot(
+        &mut self,
+        device: &DeviceId,
+        boot: Option<&BootId>,
+        now: Time,
+    ) -> Option<BootSeen> {
+        self.edit(device, now, |peer| match boot {
+            Some(boot) => Some(peer.see_boot(boot)),
+            None => {
+                // It was wiped, or runs the shell listener again: from here on it is a shell device.
+                if let Some(old) = peer.boot.take() {
+                    peer.old_boots.push_back(old);
+                    if peer.old_boots.len() > OLD_BOOTS {
+                        peer.old_boots.pop_front();
+                    }
+                    peer.slots = 1;
+                }
+                None
+            }
+        })
+        .flatten()
+    }
+
+    /// Whether HELLO to `device` is due as an answer; remembers that it is given.
+    pub(crate) fn answer_hello(&mut self, device: &DeviceId, now: Time, interval: Duration) -> bool {
+        self.edit(device, now, |peer| {
+            let due = peer.hello_answered.is_none_or(|last| now.since(last) >= interval);
+            if due {
+                peer.hello_answered = Some(now);
+            }
+            due
+        })
+        .unwrap_or(false)
+    }
+
+    fn add(&mut self, device: &DeviceId, address: SocketAddr, listed: bool, now: Time) {
+        self.book.insert(device.clone(), Peer::new(address, listed));
+        self.order.push(device.clone());
+        self.count(device, now);
+    }
+
+    /// Takes over what a person wrote into peers.txt. Returns the devices that are new or have moved.
+    pub(crate) fn edited(
+        &mut self,
+        lines: &[(DeviceId, SocketAddr)],
+        me: &DeviceId,
+        config: &Config,
+        now: Time,
+    ) -> Vec<DeviceId> {
+        let mut first: BTreeMap<&DeviceId, SocketAddr> = BTreeMap::new();
+        let mut order = Vec::new();
+        for (device, address) in lines {
+            // The first line of an id counts, as on shell devices; a line about this device says nothing.
+            if device != me && !first.contains_key(device) && first.len() < config.limits.peers {
+                first.insert(device, *address);
+                order.push(device.clone());
+            }
+        }
+        let gone: Vec<DeviceId> = self.book.keys().filter(|id| !first.contains_key(id)).cloned().collect();
+        for device in gone {
+            self.drop_peer(&device);
+            self.removed.push_back(device);
+            while self.removed.len() > config.limits.removed_peers {
+                self.removed.pop_front();
+            }
+        }
+        let mut changed = Vec::new();
+        for device in &order {
+            let Some(address) = first.get(device).copied() else { continue };
+            self.removed.retain(|id| id != device);
+            let same = self.edit(device, now, |peer| {
+                peer.listed = true;
+                let same = peer.address == address;
+                if !same {
+                    peer.address = address;
+                    peer.greeted = false;
+                }
+                same
+            });
+            match same {
+                Some(true) => {}
+                Some(false) => changed.push(device.clone()),
+                None => {
+                    self.add(device, address, true, now);
+                    changed.push(device.clone());
+                }
+            }
+        }
+        self.order = order;
+        changed
+    }
+
+    /// The content of peers.txt.
+    pub(crate) fn lines(&self) -> Vec<(DeviceId, SocketAddr)> {
+        self.order.iter().filter_map(|id| self.book.get(id).map(|peer| (id.clone(), peer.address))).collect()
+    }
+
+    pub(crate) fn snapshot(&self, now: Time, config: &Config) -> Vec<PeerSnapshot> {
+        let health = |peer: &Peer| match peer {
+            peer if peer.suspect() && peer.shell_busy(now, &config.timing) => Health::Busy,
+            peer if peer.suspect() => Health::Suspect,
+            peer if peer.full(now) => Health::Busy,
+            Peer { heard: None, .. } => Health::New,
+            _ => Health::Alive,
+        };
+        let line = |device: &DeviceId| {
+            let peer = self.book.get(device)?;
+            Some(PeerSnapshot {
+                device: device.clone(),
+                address: peer.address,
+                dialect: self.dialect(device, config),
+                boot: peer.boot.clone(),
+                health: health(peer),
+                heard: peer.heard,
+                bid: peer.bid.as_ref().map(|(_, bid)| bid.clone()),
+                bid_at: peer.bid.as_ref().map(|(at, _)| *at),
+                awards: peer.awards,
+                free: peer.free(now),
+                listed: peer.listed,
+            })
+        };
+        self.order.iter().filter_map(line).collect()
+    }
+
+    /// The derived sums equal what they are derived from.
+    pub(crate) fn check(&self, now: Time) {
+        let free: u64 = self.book.values().map(|peer| u64::from(peer.counted_free)).sum();
+        assert_eq!(self.free, free, "the sum of free slots is kept up to date");
+        assert_eq!(
+            self.full,
+            self.book.values().filter(|peer| peer.counted_full).count(),
+            "so is the count of full devices"
+        );
+        for (device, peer) in &self.book {
+            assert_eq!(
+                peer.counted_free,
+                peer.free(now),
+                "{device}: what it adds to the sum is what it has free"
+            );
+        }
+        assert_eq!(self.order.len(), self.book.len(), "each peer has one place in the order");
+        assert!(self.order.iter().all(|id| self.book.contains_key(id)), "and only peers have one");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use super::*;
+use proptest::prelude::*;
+
+fn id(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+fn at(millis: u64) -> Time {
+    Time::from_start(Duration::from_millis(millis))
+}
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, last], 9999))
+}
+
+fn boot(name: &str) -> BootId {
+    BootId::new(name).unwrap()
+}
+
+fn known(names: &[&str]) -> Peers {
+    let mut peers = Peers::default();
+    for (n, name) in names.iter().enumerate() {
+        peers.introduce(&id(name), address(u8::try_from(n).unwrap()), at(0), 10).unwrap();
+    }
+    peers
+}
+
+#[test]
+fn a_device_that_was_never_heard_has_one_slot_and_one_that_failed_none() {
+    let mut peers = known(&["B", "C"]);
+    assert_eq!(peers.free_total(), 2);
+    peers.failed(&id("B"), at(1));
+    assert_eq!(peers.free_total(), 1);
+    assert!(!peers.known_full(&id("B"), false, at(1)), "unreachable is not busy");
+    peers.heard(&id("B"), at(2));
+    assert_eq!(peers.free_total(), 2);
+}
+
+#[test]
+fn what_others_run_there_is_believed_for_a_while() {
+    let mut peers = known(&["B"]);
+    let timing = Timing::default();
+    let capacity = Capacity { slots: 2, running: 2, yours: 1 };
+    peers.believe(&id("B"), at(0), Some(capacity), None, &timing);
+    assert_eq!(peers.free(&id("B"), false, at(0)), 1, "one of the two is ours and counted as an award");
+    peers.award(&id("B"), false, at(0), true);
+    assert!(peers.known_full(&id("B"), false, at(0)) && peers.anybody_full());
+    peers.advance(at(30_000));
+    assert_eq!(peers.free(&id("B"), false, at(30_000)), 1);
+    peers.check(at(30_000));
+}
+
+#[test]
+fn a_refusal_for_load_makes_a_device_full_for_as_long_as_it_says() {
+    let mut peers = known(&["B"]);
+    peers.believe(&id("B"), at(0), None, Some(Duration::from_secs(2)), &Timing::default());
+    assert_eq!(peers.free_total(), 0);
+    assert_eq!(peers.deadline().map(|(at, _)| at), Some(at(2_000)));
+    peers.advance(at(2_000));
+    assert_eq!(peers.free_total(), 1);
+}
+
+#[test]
+fn the_last_four_boots_are_known_again() {
+    let mut peers = known(&["B"]);
+    for (n, seen) in [(1, BootSeen::First), (2, BootSeen::Restarted), (3, BootSeen::Restarted)] {
+        assert_eq!(peers.see_boot(&id("B"), Some(&boot(&alloc::format!("b{n}"))), at(n)), Some(seen));
+    }
+    assert_eq!(
+        peers.see_boot(&id("B"), Some(&boot("b1")), at(4)),
+        Some(BootSeen::Old { equivocation: false })
+    );
+    assert_eq!(peers.see_boot(&id("B"), Some(&boot("b3")), at(5)), Some(BootSeen::Present));
+    peers.see_boot(&id("B"), Some(&boot("b1")), at(6));
+    let third = peers.see_boot(&id("B"), Some(&boot("b2")), at(7));
+    assert_eq!(third, Some(BootSeen::Old { equivocation: true }), "two devices use one id");
+}
+
+#[test]
+fn what_a_person_removed_stays_out_until_a_person_adds_it() {
+    let mut peers = known(&["B", "C"]);
+    let config = Config::default();
+    let changed = peers.edited(&[(id("C"), address(1)), (id("C"), address(7))], &id("A"), &config, at(1));
+    assert!(changed.is_empty(), "the first line of an id counts, and that was known");
+    assert!(peers.get(&id("B")).is_none());
+    assert_eq!(peers.introduce(&id("B"), address(0), at(2), 10), Err(NotAdmitted::Removed));
+    assert_eq!(
+        peers.edited(&[(id("B"), address(0)), (id("A"), address(9))], &id("A"), &config, at(3)),
+        [id("B")]
+    );
+    assert_eq!(peers.lines(), [(id("B"), address(0))], "a line about this device says nothing");
+    peers.check(at(3));
+}
+
+#[test]
+fn a_full_book_takes_no_newcomer() {
+    let mut peers = known(&["B"]);
+    assert_eq!(peers.introduce(&id("X"), address(5), at(0), 1), Err(NotAdmitted::Full));
+    assert!(peers.introduce(&id("B"), address(6), at(0), 1).unwrap().book, "a known one may move");
+}
+
+proptest! {
+    #[test]
+    fn sums_equal_what_they_are_sums_of(steps in prop::collection::vec((0u8..7, 0u8..4, 0u16..4, 0u64..40_000), 0..80)) {
+        let names = ["B", "C", "D", "E"];
+        let mut peers = known(&names);
+        let timing = Timing::default();
+        let mut now = at(0);
+        for (what, who, number, more) in steps {
+            now += Duration::from_millis(more);
+            peers.advance(now);
+            let device = id(names[usize::from(who)]);
+            match what {
+                0 => peers.heard(&device, now),
+                1 => peers.failed(&device, now),
+                2 => peers.award(&device, false, now, number % 2 == 0),
+                3 => peers.silent(&device, now),
+                4 => peers.believe(&device, now, Some(Capacity { slots: number, running: number, yours: 0 }), None, &timing),
+                5 => peers.believe(&device, now, None, Some(Duration::from_millis(more)), &timing),
+                _ => { peers.see_boot(&device, Some(&boot(&alloc::format!("x{number}"))), now); }
+            }
+            peers.check(now);
+        }
+    }
+}

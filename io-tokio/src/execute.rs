@@ -1,0 +1,71 @@
+//! What runs prompts. An executor is chosen at run time: a command, a model server, or nothing.
+
+use async_trait::async_trait;
+use bidmesh_core::input::{Executor as Ability, RunOutcome};
+use bidmesh_core::wire::Text;
+use tokio::sync::{mpsc, watch};
+
+/// Runs prompts.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    /// What it is, and whether it could run a prompt now. Asked at start and now and then; must not take long.
+    async fn ability(&self) -> Ability;
+
+    /// Runs one prompt to its end. Text is handed out as it is generated, in order; the outcome holds the whole of
+    /// it. Never panics, never outlives `job.limit` by more than it takes to end a process; returns
+    /// [`RunOutcome::Stopped`] soon after `stop` says so, with nothing left running.
+    async fn run(&self, job: Job, text: Generated, stop: Stop) -> RunOutcome;
+}
+
+/// One prompt to be run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The award, for logs, file names and the environment of a command.
+    pub label: String,
+    /// The prompt.
+    pub prompt: Text,
+    /// Whether to use the NPU.
+    pub npu: bool,
+    /// How long it may run.
+    pub limit: std::time::Duration,
+    /// How many bytes its output may have; more is a failed run.
+    pub output_bytes: usize,
+}
+
+/// Where generated text goes. A slow reader slows the run down instead of filling memory.
+#[derive(Clone, Debug)]
+pub struct Generated(mpsc::Sender<Text>);
+
+impl Generated {
+    /// Text arrives at `receiver`, `room` pieces ahead at most.
+    pub fn channel(room: usize) -> (Self, mpsc::Receiver<Text>) {
+        let (sender, receiver) = mpsc::channel(room.max(1));
+        (Self(sender), receiver)
+    }
+
+    /// Hands out the next piece. What nobody reads any more is dropped.
+    pub async fn push(&self, piece: &str) {
+        if !piece.is_empty() {
+            // The reader is gone only when the device ends; the run is stopped by then.
+            let _ = self.0.send(piece.into()).await;
+        }
+    }
+}
+
+/// Says when a run is to be stopped.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// The sender stops the run by sending `true`, or by being dropped.
+    pub fn channel() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Returns when the run is to be stopped.
+    pub async fn stopped(&mut self) {
+        // A dropped sender means that nobody is there any more who could want the answer.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}

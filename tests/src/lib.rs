@@ -1,0 +1,1 @@
+//! What end-to-end tests share: shell devices, netcats, processes, deadlines.

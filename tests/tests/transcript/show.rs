@@ -1,0 +1,91 @@
+//! What a device did, a line each.
+
+use bidmesh_core::outbox::Record;
+use bidmesh_core::wire::{Dialect, encode};
+use bidmesh_core::{Action, Event};
+use serde_json::Value;
+
+pub(super) fn event(event: &Event) -> String {
+    format!("* {}", tagged(&serde_json::to_value(event).unwrap(), "event"))
+}
+
+/// `None` for what every line would repeat.
+pub(super) fn action(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Send { device, message, dialect, .. } => {
+            let bytes = encode(message, Dialect::Bidmesh).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            let payload = text.trim_end().splitn(3, '|').nth(2).unwrap_or_default();
+            let fields = match serde_json::from_str::<Value>(payload) {
+                Ok(Value::Object(mut fields)) => {
+                    for obvious in ["bidmesh", "boot", "device_id"] {
+                        fields.remove(obvious);
+                    }
+                    list(&Value::Object(fields))
+                }
+                _ if matches!(message.body.kind(), "HELLO" | "DISCOVER") => String::new(),
+                _ => format!("{payload:?}"),
+            };
+            let how = match dialect {
+                Dialect::Bidmesh => "",
+                Dialect::Shell => " (shell)",
+                Dialect::ShellLiteral => " (shell, literal)",
+            };
+            format!("-> {device} {} {fields}", message.body.kind()).trim_end().to_string() + how
+        }
+        Action::Abandon { .. } => return None,
+        Action::Run { run, label, prompt, npu, .. } => {
+            format!("run r{} {label} {prompt:?}{}", run.0, if *npu { " on the NPU" } else { "" })
+        }
+        Action::Stop { run } => format!("stop r{}", run.0),
+        Action::Report(report) => {
+            format!("report {}", tagged(&serde_json::to_value(report).unwrap(), "report"))
+        }
+        Action::Persist { record, barrier, .. } => {
+            let what = match record {
+                Record::Task { task, .. } => format!("task {task}"),
+                Record::Award { award, device, .. } => format!("award {award} to {device}"),
+                Record::Outcome { task, outcome } => format!("outcome {task} {}", outcome.status.as_str()),
+                Record::Kept { award, status, .. } => format!("result {award} {}", status.as_str()),
+                Record::Forgotten { award, .. } => format!("forgotten {award}"),
+            };
+            format!("persist {what}{}", if *barrier { "" } else { " (behind)" })
+        }
+        Action::WritePeers { peers } => {
+            let lines: Vec<String> = peers.iter().map(|(id, address)| format!("{id}={address}")).collect();
+            format!("write peers {}", lines.join(" "))
+        }
+        Action::Halt => "halt".into(),
+    })
+}
+
+/// `name key=value …` of an object whose `tag` holds the name.
+fn tagged(value: &Value, tag: &str) -> String {
+    let mut value = value.clone();
+    let name = value.as_object_mut().and_then(|fields| fields.remove(tag));
+    let name = name.as_ref().and_then(Value::as_str).unwrap_or_default().to_string();
+    format!("{name} {}", list(&value)).trim_end().to_string()
+}
+
+fn list(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let some = fields.iter().filter(|(_, value)| !value.is_null());
+            some.map(|(key, value)| format!("{key}={}", scalar(value))).collect::<Vec<_>>().join(" ")
+        }
+        other => scalar(other),
+    }
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text)
+            if !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:".contains(&b)) =>
+        {
+            text.clone()
+        }
+        Value::Object(_) => format!("({})", list(value)),
+        other => other.to_string(),
+    }
+}
