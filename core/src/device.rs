@@ -85,9 +85,10 @@ struct Protocol {
 /// The device ends in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Leaving {
-    /// Work may finish until then.
+    /// Work may finish until then, and what is handed back may be taken until a little later.
     Working {
         by: Time,
+        extended: bool,
     },
     /// BYE is on its way; ends then at the latest.
     Parting {
@@ -154,7 +155,7 @@ impl Device {
             return Some((Time::ZERO, "what the store kept is to be taken up"));
         }
         let leaving = match protocol.leaving {
-            Some(Leaving::Working { by } | Leaving::Parting { by }) => Some((by, "the device ends")),
+            Some(Leaving::Working { by, .. } | Leaving::Parting { by }) => Some((by, "the device ends")),
             Some(Leaving::Halted) | None => None,
         };
         let machines = [
@@ -414,8 +415,8 @@ impl Running<'_> {
     fn shutdown(&mut self, within: core::time::Duration) {
         let by = self.protocol.now + within;
         match &mut self.protocol.leaving {
-            None => self.protocol.leaving = Some(Leaving::Working { by }),
-            Some(Leaving::Working { by: earlier } | Leaving::Parting { by: earlier }) => {
+            None => self.protocol.leaving = Some(Leaving::Working { by, extended: false }),
+            Some(Leaving::Working { by: earlier, .. } | Leaving::Parting { by: earlier }) => {
                 *earlier = by.min(*earlier)
             }
             Some(Leaving::Halted) => return,
@@ -491,14 +492,16 @@ impl Running<'_> {
     fn part(&mut self) {
         let now = self.protocol.now;
         match self.protocol.leaving {
-            Some(Leaving::Working { by }) => {
-                let working = self.protocol.bidder.is_working() || self.protocol.orchestrator.is_closing();
-                // What was handed back gets the same time again to be taken.
+            Some(Leaving::Working { by, extended }) => {
+                let owes = self.protocol.bidder.is_working() || self.protocol.bidder.kept() > 0;
+                let working = owes || self.protocol.orchestrator.is_closing();
+                // What was handed back gets a little more time to be taken.
                 let grace = self.protocol.config.timing.award_send;
-                if working && now < by + grace {
-                    if by <= now {
-                        self.protocol.leaving = Some(Leaving::Working { by: by + grace });
-                    }
+                if working && now < by {
+                    return;
+                }
+                if self.protocol.bidder.is_working() && !extended {
+                    self.protocol.leaving = Some(Leaving::Working { by: now + grace, extended: true });
                     return;
                 }
                 self.say_bye();

@@ -102,6 +102,8 @@ struct Letter {
     tries: u32,
     state: State,
     last_failure: Option<SendFailure>,
+    /// Since when every try has failed.
+    failing_since: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -183,6 +185,7 @@ impl Mail {
             tries: 0,
             state: State::Waiting,
             last_failure: None,
+            failing_since: None,
         };
         let in_lane = letter.in_lane();
         let id = self.insert(letter);
@@ -222,6 +225,7 @@ impl Mail {
                 tries: 0,
                 state: State::Waiting,
                 last_failure: None,
+                failing_since: None,
             };
             let hello = self.insert(hello);
             self.lanes.entry(to.clone()).or_default().queue.push_back(hello);
@@ -332,6 +336,7 @@ impl Mail {
             return false;
         }
         letter.last_failure = Some(why);
+        let failing_since = *letter.failing_since.get_or_insert(post.now);
         let probe = matches!(letter.purpose, Purpose::Probe { .. });
         let again =
             !probe && matches!(why, SendFailure::Refused | SendFailure::Unreachable | SendFailure::Reset);
@@ -348,6 +353,10 @@ impl Mail {
         letter.state = State::Resting(next);
         self.timers.insert((letter.timer(), id));
         let (to, purpose) = (letter.to.clone(), letter.purpose.clone());
+        // Longer than any port is closed between two messages: whoever asks next need not wait for it.
+        if post.now.since(failing_since) >= timing.patience_refused / 2 {
+            post.peers.failed(&to, post.now);
+        }
         self.tell(&to, &purpose, Fate::Refused);
         if matches!(purpose, Purpose::Hello) {
             self.tell_behind(&to, Fate::Refused);

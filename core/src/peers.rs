@@ -77,6 +77,8 @@ pub(crate) struct Question {
     pub(crate) since: Option<Time>,
     /// The letter, until it has arrived.
     pub(crate) letter: Option<crate::outbox::SendId>,
+    /// When the letter is given up.
+    pub(crate) until: Time,
 }
 
 /// This device as its own orchestrator sees it.

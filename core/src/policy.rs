@@ -183,7 +183,8 @@ fn ranked(policy: Policy, c: &Candidate<'_>) -> Ranked {
 /// Why the first of `usable` won, compared with the second: the first key in which they differ.
 fn sentence(policy: Policy, usable: &[&Candidate<'_>]) -> String {
     let Some(winner) = usable.first() else { return String::new() };
-    let load = |c: &Candidate<'_>| c.bid.cpu.map_or_else(|| "unknown".into(), |load| format!("{load}"));
+    let load =
+        |c: &Candidate<'_>| c.bid.cpu.map_or_else(|| "an unknown load".into(), |load| format!("{load}"));
     let Some(second) = usable.get(1) else {
         return format!("{} won: it was the only device that could take it", winner.device);
     };

@@ -130,7 +130,7 @@ impl Orchestrator {
         let draft =
             Draft { to: device.clone(), address: None, body, purpose: Purpose::Question, give_up_at: until };
         let letter = ctx.post(draft);
-        let question = letter.map(|letter| Question { since: None, letter: Some(letter) });
+        let question = letter.map(|letter| Question { since: None, letter: Some(letter), until });
         ctx.peers.edit(device, ctx.now, |peer| peer.question = question);
     }
 
@@ -159,6 +159,7 @@ impl Orchestrator {
     /// What became of the question to a shell device; every auction that waits for it is concerned.
     pub(crate) fn question_news(&mut self, ctx: &mut Context<'_>, device: &DeviceId, what: Fate) {
         let now = ctx.now;
+        let until = ctx.peers.get(device).and_then(|peer| peer.question).map(|question| question.until);
         ctx.peers.edit(device, now, |peer| match (&mut peer.question, what) {
             (Some(question), Fate::Started) => {
                 question.since.get_or_insert(now);
@@ -177,8 +178,8 @@ impl Orchestrator {
                     Phase::Collecting(auction) => auction.deadline,
                     _ => return,
                 };
-                // The letter was given up when the first who waited stopped waiting; this one still does.
-                if again && deadline > ctx.now {
+                // The letter was given up when the first who waited stopped waiting; this one waits longer.
+                if again && until.is_some_and(|until| deadline > until) {
                     if ctx.peers.get(device).is_some_and(|peer| peer.question.is_none()) {
                         this.ask_shell(ctx, task, device, deadline);
                     }
@@ -328,7 +329,10 @@ impl Orchestrator {
     pub(super) fn next_bidder(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
         if task.accepted_runs >= ctx.config.limits.attempts {
             let last = task.last_error.clone().unwrap_or_else(|| "no worker gave an answer".into());
-            let why = format!("{} attempts did not give an answer; the last one: {last}", task.accepted_runs);
+            let why = match task.accepted_runs {
+                1 => last.as_ref().into(),
+                runs => format!("{runs} attempts gave no answer; the last one: {last}"),
+            };
             return self.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
         }
         match choose(ctx, task) {

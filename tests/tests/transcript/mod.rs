@@ -1,6 +1,6 @@
 //! Plays a transcript: reads its lines, drives one device, writes down what the device did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(crate) fn play(file: &str, text: &str) -> String {
         if content.is_empty() || line.starts_with('#') {
             continue;
         }
+        // Shown if the device panics.
+        eprintln!("{file}:{}", number + 1);
         player.line(content).unwrap_or_else(|why| panic!("{file}:{}: {why}: {line}", number + 1));
         for told in player.told.drain(..) {
             writeln!(played, "  {told}").unwrap();
@@ -66,6 +68,9 @@ struct Player {
     /// What the network and the store answer by themselves.
     answers: Vec<Input>,
     quiet_events: bool,
+    retries: bool,
+    /// Sends that were shown.
+    tried: BTreeSet<SendId>,
     told: Vec<String>,
 }
 
@@ -89,6 +94,8 @@ impl Player {
             writes: Vec::new(),
             answers: Vec::new(),
             quiet_events: false,
+            retries: false,
+            tried: BTreeSet::new(),
             told: Vec::new(),
         }
     }
@@ -97,7 +104,12 @@ impl Player {
         let words = read::words(line)?;
         let rest = words.get(1..).unwrap_or_default();
         match words.first().map(String::as_str) {
+            Some("config") if self.device.is_some() => Err("settings come before everything else".into()),
             Some("config") => read::configure(&mut self.config, rest),
+            Some("retries") => {
+                self.retries = rest == ["shown"];
+                Ok(())
+            }
             Some("peers") => self.peers_line(rest),
             Some("link") => self.link(rest),
             Some("store") => {
@@ -109,9 +121,14 @@ impl Player {
                 Ok(())
             }
             Some("at") => {
-                let time = rest.first().ok_or("a time is missing")?;
-                self.now = read::duration(time)?;
+                let time = read::duration(rest.first().ok_or("a time is missing")?)?;
+                self.run_until(time)?;
                 self.input(rest.get(1..).unwrap_or_default())
+            }
+            Some("asleep") => {
+                self.now = read::duration(rest.first().ok_or("a time is missing")?)?;
+                self.handle(Input::Wake);
+                Ok(())
             }
             Some("until") => self.run_until(read::duration(rest.first().ok_or("a time is missing")?)?),
             _ => Err("no such line".into()),
@@ -164,6 +181,7 @@ impl Player {
     fn input(&mut self, words: &[String]) -> Result<(), String> {
         let Some((first, rest)) = words.split_first() else { return Err("an input is missing".into()) };
         let input = match first.as_str() {
+            "delivered" if rest.is_empty() => Input::Delivered { send: SendId(u64::MAX) },
             "delivered" => Input::Delivered { send: self.find_send(rest)? },
             "failed" => {
                 let why = match rest.get(2).map(String::as_str) {
@@ -275,7 +293,8 @@ impl Player {
     }
 
     fn act(&mut self, action: &Action) {
-        if let Some(line) = show::action(action) {
+        let again = matches!(action, Action::Send { id, .. } if !self.tried.insert(*id));
+        if let Some(line) = show::action(action).filter(|_| self.retries || !again) {
             let line = self.names.hide(&line);
             self.told.push(line);
         }
