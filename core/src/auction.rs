@@ -209,7 +209,7 @@ impl Auction {
         }
     }
 
-    pub(crate) fn asks(&self) -> impl Iterator<Item = (&DeviceId, &Ask)> {
+    pub(crate) fn asks(&self) -> impl Iterator<Item = (&DeviceId, &Ask)> + Clone {
         self.asks.iter()
     }
 

@@ -100,6 +100,8 @@ pub struct Timing {
     pub retry_low: Duration,
     /// … to here, random; doubles with each refusal up to sixteen times.
     pub retry_high: Duration,
+    /// How long one try of a message takes at most that may be repeated without harm.
+    pub try_limit: Duration,
     /// How long answers and notices (BID_RESPONSE, ACCEPT, ACK, …) are offered.
     pub notice_send: Duration,
     /// How long waiting raises a task by one priority.
@@ -146,6 +148,7 @@ impl Default for Timing {
             busy_pause_max: s(30),
             retry_low: ms(20),
             retry_high: ms(50),
+            try_limit: s(2),
             notice_send: s(5),
             ageing: s(30),
             retry_after: s(2),

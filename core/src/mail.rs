@@ -104,6 +104,9 @@ struct Letter {
     last_failure: Option<SendFailure>,
     /// Since when every try has failed.
     failing_since: Option<Time>,
+    /// When the try under way began, and when it ends at the latest.
+    sent: Time,
+    try_until: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,6 +133,17 @@ impl Letter {
         matches!(self.body, Body::Hello(_) | Body::Discover(_))
     }
 
+    /// Whether a copy of it changes nothing: then a try that ended in doubt is followed by another.
+    fn may_be_repeated(&self) -> bool {
+        match self.purpose {
+            Purpose::Ask { .. } | Purpose::Question | Purpose::Query { .. } => true,
+            Purpose::Hello | Purpose::Bye | Purpose::Notice => true,
+            Purpose::Award { .. } | Purpose::Probe { .. } | Purpose::Say { .. } => false,
+            // These are said again by their own rules.
+            Purpose::Result { .. } | Purpose::Progress { .. } => false,
+        }
+    }
+
     /// Whether it takes a place in its receiver's lane.
     fn in_lane(&self) -> bool {
         self.dialect.is_shell() || self.needs_greeting() || self.is_hello()
@@ -139,7 +153,7 @@ impl Letter {
         match self.state {
             State::Resting(until) => until.min(self.give_up_at),
             // The driver answers by then; the margin lets its answer, which knows more, arrive first.
-            State::Flying => self.give_up_at + core::time::Duration::from_secs(1),
+            State::Flying => self.try_until + core::time::Duration::from_secs(1),
             State::Waiting => self.give_up_at,
         }
     }
@@ -186,6 +200,8 @@ impl Mail {
             state: State::Waiting,
             last_failure: None,
             failing_since: None,
+            sent: Time::ZERO,
+            try_until: Time::ZERO,
         };
         let in_lane = letter.in_lane();
         let id = self.insert(letter);
@@ -226,6 +242,8 @@ impl Mail {
                 state: State::Waiting,
                 last_failure: None,
                 failing_since: None,
+                sent: Time::ZERO,
+                try_until: Time::ZERO,
             };
             let hello = self.insert(hello);
             self.lanes.entry(to.clone()).or_default().queue.push_back(hello);
@@ -241,6 +259,17 @@ impl Mail {
             _ => lane.queue.push_back(id),
         }
         self.move_lane(post, &to);
+        self.share_tries_of_hello(&to, id);
+    }
+
+    /// A question behind a HELLO that is under way already: the first attempt to reach its device is over.
+    fn share_tries_of_hello(&mut self, to: &DeviceId, id: SendId) {
+        let waits = |l: &&Letter| l.needs_greeting() && l.state == State::Waiting;
+        let Some(purpose) = self.letters.get(&id).filter(waits).map(|l| l.purpose.clone()) else { return };
+        let tried = |id: &SendId| self.letters.get(id).is_some_and(|l| l.is_hello() && l.tries > 0);
+        if self.lanes.get(to).is_some_and(|lane| lane.queue.iter().any(tried)) {
+            self.tell(to, &purpose, Fate::Started);
+        }
     }
 
     fn hello_is_waiting(&self, to: &DeviceId) -> bool {
@@ -282,6 +311,11 @@ impl Mail {
         self.timers.remove(&(letter.timer(), id));
         letter.state = State::Flying;
         letter.tries += 1;
+        letter.sent = post.now;
+        letter.try_until = letter.give_up_at;
+        if letter.may_be_repeated() {
+            letter.try_until = letter.try_until.min(post.now + post.config.timing.try_limit);
+        }
         self.timers.insert((letter.timer(), id));
         let first = letter.tries == 1;
         post.out.actions.push(Action::Send {
@@ -290,7 +324,7 @@ impl Mail {
             to: letter.address,
             message: post.me.message(letter.body.clone()),
             dialect: letter.dialect,
-            give_up_at: letter.give_up_at,
+            give_up_at: letter.try_until,
         });
         if first {
             let (to, purpose) = (letter.to.clone(), letter.purpose.clone());
@@ -337,9 +371,14 @@ impl Mail {
         }
         letter.last_failure = Some(why);
         let failing_since = *letter.failing_since.get_or_insert(post.now);
-        let probe = matches!(letter.purpose, Purpose::Probe { .. });
-        let again =
-            !probe && matches!(why, SendFailure::Refused | SendFailure::Unreachable | SendFailure::Reset);
+        let again = match why {
+            SendFailure::Refused | SendFailure::Unreachable | SendFailure::Reset => {
+                !matches!(letter.purpose, Purpose::Probe { .. })
+            }
+            SendFailure::Ambiguous => letter.may_be_repeated(),
+            SendFailure::NotSpoken | SendFailure::Overloaded => false,
+        };
+        let sent = letter.sent;
         let timing = &post.config.timing;
         let growth = 1u32 << letter.tries.saturating_sub(1).min(4);
         let parts: [&[u8]; 2] = [&id.0.to_be_bytes(), &letter.tries.to_be_bytes()];
@@ -355,7 +394,7 @@ impl Mail {
         let (to, purpose) = (letter.to.clone(), letter.purpose.clone());
         // Longer than any port is closed between two messages: whoever asks next need not wait for it.
         if post.now.since(failing_since) >= timing.patience_refused / 2 {
-            post.peers.failed(&to, post.now);
+            post.peers.failed(&to, post.now, sent);
         }
         self.tell(&to, &purpose, Fate::Refused);
         if matches!(purpose, Purpose::Hello) {
@@ -369,7 +408,7 @@ impl Mail {
         // A probe is refused by a device that works: that is no failure.
         let probe = matches!(letter.purpose, Purpose::Probe { .. });
         if !probe && !matches!(why, SendFailure::NotSpoken | SendFailure::Overloaded) {
-            post.peers.failed(&letter.to, post.now);
+            post.peers.failed(&letter.to, post.now, letter.sent);
         }
         self.tell(&letter.to, &letter.purpose, Fate::Failed(why));
         if letter.is_hello() && post.peers.get(&letter.to).is_some_and(|peer| !peer.greeted) {

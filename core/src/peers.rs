@@ -166,9 +166,10 @@ impl Peer {
     }
 
     fn free(&self, now: Time) -> u16 {
-        if self.suspect() {
-            return 0;
-        }
+        if self.suspect() { 0 } else { self.free_if_there(now) }
+    }
+
+    fn free_if_there(&self, now: Time) -> u16 {
         self.slots.saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
     }
 
@@ -301,6 +302,15 @@ impl Peers {
         if is_me { self.local.free() } else { self.book.get(device).map_or(0, |peer| peer.free(now)) }
     }
 
+    /// The same without a doubt that it is there: it has just bid, and a TASK will show.
+    pub(crate) fn free_if_there(&self, device: &DeviceId, is_me: bool, now: Time) -> u16 {
+        if is_me {
+            self.local.free()
+        } else {
+            self.book.get(device).map_or(0, |peer| peer.free_if_there(now))
+        }
+    }
+
     /// Whether `device` is known to have all its slots taken, by us or by others.
     pub(crate) fn known_full(&self, device: &DeviceId, is_me: bool, now: Time) -> bool {
         if is_me { self.local.full() } else { self.book.get(device).is_some_and(|peer| peer.full(now)) }
@@ -347,10 +357,12 @@ impl Peers {
         self.edit(device, now, |peer| peer.failing = None);
     }
 
-    /// A message to `device` could not be delivered.
-    pub(crate) fn failed(&mut self, device: &DeviceId, now: Time) {
+    /// A message to `device`, sent at `sent`, could not be delivered. What was heard since then says more.
+    pub(crate) fn failed(&mut self, device: &DeviceId, now: Time, sent: Time) {
         self.edit(device, now, |peer| {
-            peer.failing.get_or_insert(now);
+            if peer.heard.is_none_or(|heard| heard <= sent) {
+                peer.failing.get_or_insert(now);
+            }
         });
     }
 

@@ -431,25 +431,27 @@ impl Orchestrator {
     }
 }
 
-/// The best usable bid of the task's auction that was not awarded yet.
+/// The best usable bid of the task's auction that was not awarded yet. Devices that a message failed to reach come
+/// last: a bid in hand is better than nobody.
 fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
     let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) = &task.phase else { return None };
     let validity = ctx.config.timing.bid_validity;
-    let candidates: Vec<Candidate<'_>> = auction
-        .asks()
-        .filter(|(_, ask)| !ask.spent)
-        .filter_map(|(device, ask)| match &ask.answer {
-            Some(Answer::Bid { bid, at, .. }) if ctx.now.since(*at) <= validity => Some(Candidate {
-                device,
-                bid,
-                free: ctx.peers.free(device, ctx.is_me(device), ctx.now),
-                tried: task.tried.contains(device),
-                tie: policy::tie(&task.id, device),
-            }),
-            _ => None,
-        })
-        .collect();
-    policy::choose(task.policy, &candidates)
+    let bids = auction.asks().filter(|(_, ask)| !ask.spent).filter_map(|(device, ask)| match &ask.answer {
+        Some(Answer::Bid { bid, at, .. }) if ctx.now.since(*at) <= validity => Some((device, bid)),
+        _ => None,
+    });
+    let with = |free: &dyn Fn(&DeviceId) -> u16| {
+        let candidate = |(device, bid)| Candidate {
+            device,
+            bid,
+            free: free(device),
+            tried: task.tried.contains(device),
+            tie: policy::tie(&task.id, device),
+        };
+        policy::choose(task.policy, &bids.clone().map(candidate).collect::<Vec<_>>())
+    };
+    with(&|device| ctx.peers.free(device, ctx.is_me(device), ctx.now))
+        .or_else(|| with(&|device| ctx.peers.free_if_there(device, ctx.is_me(device), ctx.now)))
 }
 
 /// Whether a device would take the task later, so that resting helps.
@@ -475,7 +477,10 @@ fn describe(ctx: &Context<'_>, auction: &Auction) -> String {
     for (device, ask) in auction.asks() {
         let what: String = match &ask.answer {
             Some(Answer::Bid { .. }) if ask.spent => "bid, but did not take the award".into(),
-            Some(Answer::Bid { .. }) => "bid, but has no free slot any more".into(),
+            Some(Answer::Bid { .. }) if ctx.peers.known_full(device, ctx.is_me(device), ctx.now) => {
+                "bid, but has no free slot any more".into()
+            }
+            Some(Answer::Bid { .. }) => "bid, but its bid is too old by now".into(),
             Some(Answer::Refused { reason }) => format!("refused: {}", reason.words()),
             Some(Answer::Unreachable { why }) => why.words().into(),
             Some(Answer::KnownBusy) => "has all its slots taken".into(),

@@ -314,7 +314,7 @@ impl Orchestrator {
         let Some((_, shown)) = task.shown.filter(|(of, shown)| *of == number && *shown > 0) else { return };
         let Some(device) = task.attempts.get(&number).map(|attempt| attempt.device.clone()) else { return };
         task.shown = None;
-        ctx.report(Report::BrokenOff { task: task.id.clone(), device, shown, why: why.into() });
+        task.report(ctx, Report::BrokenOff { task: task.id.clone(), device, shown, why: why.into() });
     }
 
     /// Nothing more is wanted of an attempt. A bidmesh worker is told; a shell device cannot be, so its slot stays
@@ -559,7 +559,7 @@ impl Orchestrator {
         let Some(text) = attempt.text.as_str().get(from..).filter(|text| !text.is_empty()) else { return };
         let (device, text) = (attempt.device.clone(), Text::from(text));
         task.shown = Some((number, shown + text.len() as u64));
-        ctx.report(Report::Text { task: task.id.clone(), device, offset: shown, text });
+        task.report(ctx, Report::Text { task: task.id.clone(), device, offset: shown, text });
     }
 
     /// The whole answer is there: what is shown in the end is exactly it.
@@ -585,7 +585,7 @@ impl Orchestrator {
         if !rest.is_empty() {
             let (device, text) = (attempt.device.clone(), rest.into());
             task.shown = Some((number, output.len() as u64));
-            ctx.report(Report::Text { task: task.id.clone(), device, offset: shown, text });
+            task.report(ctx, Report::Text { task: task.id.clone(), device, offset: shown, text });
         }
     }
 
@@ -618,6 +618,13 @@ fn first_line(text: &str) -> String {
 }
 
 impl Task {
+    /// What a person sees while the task goes on; a peer's task has nobody who watches.
+    fn report(&self, ctx: &mut Context<'_>, report: Report) {
+        if self.origin == super::Origin::Person {
+            ctx.report(report);
+        }
+    }
+
     /// The attempt that is open, if the task is awarded.
     pub(super) fn current(&self) -> Option<(u32, &Attempt)> {
         match &self.phase {

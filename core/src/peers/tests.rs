@@ -29,11 +29,13 @@ fn known(names: &[&str]) -> Peers {
 fn a_device_that_was_never_heard_has_one_slot_and_one_that_failed_none() {
     let mut peers = known(&["B", "C"]);
     assert_eq!(peers.free_total(), 2);
-    peers.failed(&id("B"), at(1));
+    peers.failed(&id("B"), at(1), at(0));
     assert_eq!(peers.free_total(), 1);
     assert!(!peers.known_full(&id("B"), false, at(1)), "unreachable is not busy");
     peers.heard(&id("B"), at(2));
     assert_eq!(peers.free_total(), 2);
+    peers.failed(&id("B"), at(3), at(1));
+    assert_eq!(peers.free_total(), 2, "it was heard after that message had left");
 }
 
 #[test]
@@ -112,7 +114,7 @@ proptest! {
             let device = id(names[usize::from(who)]);
             match what {
                 0 => peers.heard(&device, now),
-                1 => peers.failed(&device, now),
+                1 => peers.failed(&device, now, now),
                 2 => peers.award(&device, false, now, number % 2 == 0),
                 3 => peers.silent(&device, now),
                 4 => peers.believe(&device, now, Some(Capacity { slots: number, running: number, yours: 0 }), None, &timing),
