@@ -18,8 +18,8 @@ use crate::outbox::{Action, Event, Ignored, RunId};
 use crate::snapshot::RunSnapshot;
 use crate::time::Time;
 use crate::wire::{
-    Accept, Bid, BidRequest, Body, Capacity, Reason, Refuse, Reject, Status, TASK_TYPE_INFERENCE, TaskOrder,
-    TaskResult, Text,
+    Accept, Bid, BidRequest, Body, Capacity, Dialect, Reason, Refuse, Reject, Status, TASK_TYPE_INFERENCE,
+    TaskOrder, TaskResult, Text,
 };
 
 pub(crate) mod memory;
@@ -289,8 +289,8 @@ impl Bidder {
             ctx.notify(&key.from, Body::Accept(Accept { award }));
         }
         let local = ctx.is_me(&key.from);
-        let watched = !shell && key.award.is_some();
-        let work = Work::begin(run, label, ctx.now, limit, local, watched, ctx.config.timing.heartbeat);
+        let dialect = if shell { ctx.peers.dialect(&key.from, ctx.config) } else { Dialect::Bidmesh };
+        let work = Work::begin(run, label, ctx.now, limit, local, dialect, ctx.config.timing.heartbeat);
         self.runs.insert(run, key.clone());
         self.works.insert(key, work);
     }

@@ -281,9 +281,16 @@ impl Running<'_> {
         for (record, age) in &restored.records {
             let bidder = &mut self.protocol.bidder;
             match record {
-                Record::Kept { orchestrator, award, digest, status, output } => {
+                Record::Kept { orchestrator, award, digest, dialect, status, output } => {
                     let key = (orchestrator.clone(), award.clone(), *digest);
-                    bidder.restore_kept(key, *status, output.clone(), *age, &self.protocol.config.timing);
+                    bidder.restore_kept(
+                        key,
+                        *dialect,
+                        *status,
+                        output.clone(),
+                        *age,
+                        &self.protocol.config.timing,
+                    );
                 }
                 Record::Forgotten { orchestrator, award, digest } => {
                     bidder.restore_done(orchestrator, award, *digest, limit);

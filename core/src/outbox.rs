@@ -300,6 +300,8 @@ pub enum Record {
         award: AwardId,
         /// A digest of the prompt: the same award id with another prompt is another task.
         digest: u128,
+        /// How the orchestrator spoke when it sent the TASK, and is spoken to.
+        dialect: Dialect,
         /// How it ended.
         status: Status,
         /// The output.

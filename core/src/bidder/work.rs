@@ -17,7 +17,7 @@ use crate::input::RunOutcome;
 use crate::mail::{Draft, Fate, Purpose};
 use crate::outbox::{Action, Record, RunId, SendId, Sequence};
 use crate::time::Time;
-use crate::wire::{Body, Progress, Status, Text};
+use crate::wire::{Body, Dialect, Progress, Status, Text};
 
 /// The most text that one PROGRESS carries, in bytes; the rest follows with the next.
 const PROGRESS_BYTES_MAX: usize = 256 * 1024;
@@ -68,6 +68,8 @@ fn digest(prompt: &str) -> u128 {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Work {
     pub(crate) label: String,
+    /// How whoever asked for it spoke when it did, and is answered.
+    dialect: Dialect,
     pub(crate) state: State,
 }
 
@@ -133,9 +135,10 @@ impl Work {
         now: Time,
         limit: Duration,
         local: bool,
-        watched: bool,
+        dialect: Dialect,
         heartbeat: Duration,
     ) -> Self {
+        let watched = !dialect.is_shell();
         let telling = watched.then(|| Telling {
             local,
             delivered: 0,
@@ -146,6 +149,7 @@ impl Work {
         let limit_by = now + limit;
         Self {
             label,
+            dialect,
             state: State::Running(Running {
                 run,
                 started: now,
@@ -252,10 +256,14 @@ impl Bidder {
     /// The result is kept until whoever asked for it has it.
     pub(super) fn keep(&mut self, ctx: &mut Context<'_>, key: &WorkKey, status: Status, output: Text) {
         let Some(work) = self.works.get_mut(key) else { return };
+        let dialect = work.dialect;
         // Only what names an award can be asked for again after a restart.
         let sequence = key.award.as_ref().map(|award| {
             let (orchestrator, award, output) = (key.from.clone(), award.clone(), output.clone());
-            ctx.persist(Record::Kept { orchestrator, award, digest: key.digest, status, output }, true)
+            ctx.persist(
+                Record::Kept { orchestrator, award, digest: key.digest, dialect, status, output },
+                true,
+            )
         });
         let timing = &ctx.config.timing;
         work.state = State::Kept(Kept {
@@ -273,6 +281,7 @@ impl Bidder {
     pub(crate) fn restore_kept(
         &mut self,
         (orchestrator, award, digest): (DeviceId, AwardId, u128),
+        dialect: Dialect,
         status: Status,
         output: Text,
         age: Duration,
@@ -289,7 +298,7 @@ impl Bidder {
             pause: timing.result_offer,
             letter: None,
         };
-        self.works.insert(key, Work { label: award.as_str().into(), state: State::Kept(kept) });
+        self.works.insert(key, Work { label: award.as_str().into(), dialect, state: State::Kept(kept) });
     }
 
     /// An award of an earlier start whose result was taken.
@@ -343,7 +352,8 @@ impl Bidder {
 
     /// What became of a RESULT or SLM_RESULT.
     pub(crate) fn result_news(&mut self, ctx: &mut Context<'_>, key: &WorkKey, what: Fate) {
-        let Some(Work { state: State::Kept(kept), .. }) = self.works.get_mut(key) else { return };
+        let Some(Work { state: State::Kept(kept), dialect, .. }) = self.works.get_mut(key) else { return };
+        let acknowledges = key.award.is_some() && !dialect.is_shell();
         match what {
             Fate::Started | Fate::Refused => return,
             Fate::Delivered | Fate::Failed(_) => {
@@ -352,7 +362,6 @@ impl Bidder {
                 kept.pause = kept.pause.saturating_mul(2).min(ctx.config.timing.result_offer_max);
             }
         }
-        let acknowledges = key.award.is_some() && !ctx.peers.dialect(&key.from, ctx.config).is_shell();
         if what == Fate::Delivered && !acknowledges {
             self.forget(ctx, key);
         }
@@ -408,14 +417,15 @@ impl Bidder {
     }
 
     fn offer(&mut self, ctx: &mut Context<'_>, key: &WorkKey) {
-        let Some(Work { state: State::Kept(kept), .. }) = self.works.get(key) else { return };
+        let Some(Work { state: State::Kept(kept), dialect, .. }) = self.works.get(key) else { return };
+        let address = ctx.peers.get(&key.from).map(|peer| (peer.address, *dialect));
         if kept.timer().is_none_or(|(at, _)| at > ctx.now) {
             return;
         }
         let body = self.result_message(ctx, key, kept.status, kept.output.clone());
         let give_up_at = ctx.now + ctx.config.timing.notice_send;
         let purpose = Purpose::Result { work: key.clone() };
-        let letter = ctx.post(Draft { to: key.from.clone(), address: None, body, purpose, give_up_at });
+        let letter = ctx.post(Draft { to: key.from.clone(), address, body, purpose, give_up_at });
         let now = ctx.now;
         if let Some(Work { state: State::Kept(kept), .. }) = self.works.get_mut(key) {
             kept.letter = letter;
