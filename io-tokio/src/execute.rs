@@ -1,9 +1,25 @@
 //! What runs prompts. An executor is chosen at run time: a command, a model server, or nothing.
 
+pub mod command;
+mod none;
+pub mod openai;
+mod output;
+mod process;
+mod spec;
+mod stand_in;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bidmesh_core::input::{Executor as Ability, RunOutcome};
 use bidmesh_core::wire::Text;
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+pub use none::NoExecutor;
+pub use spec::{BuildError, ExecutorSettings, ExecutorSpec, SpecError};
+pub use stand_in::StandInExecutor;
 
 /// Runs prompts.
 #[async_trait]
@@ -27,7 +43,7 @@ pub struct Job {
     /// Whether to use the NPU.
     pub npu: bool,
     /// How long it may run.
-    pub limit: std::time::Duration,
+    pub limit: Duration,
     /// How many bytes its output may have; more is a failed run.
     pub output_bytes: usize,
 }
@@ -67,5 +83,30 @@ impl Stop {
     pub async fn stopped(&mut self) {
         // A dropped sender means that nobody is there any more who could want the answer.
         let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+/// A failed run, told in one line.
+fn failed(why: String) -> RunOutcome {
+    RunOutcome::Failed(why.into())
+}
+
+/// Whether a run is to be stopped already.
+fn is_stopped(stop: &mut Stop) -> bool {
+    stop.stopped().now_or_never().is_some()
+}
+
+/// A run that ends by being dropped: at its limit, which fails it with the words of `late`, and when it is stopped.
+async fn bounded(
+    limit: Duration,
+    mut stop: Stop,
+    run: impl Future<Output = RunOutcome>,
+    late: impl FnOnce() -> String,
+) -> RunOutcome {
+    tokio::select! {
+        biased;
+        () = stop.stopped() => RunOutcome::Stopped,
+        () = sleep(limit) => failed(late()),
+        outcome = run => outcome,
     }
 }

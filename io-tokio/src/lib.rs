@@ -5,6 +5,7 @@ pub mod clock;
 pub mod driver;
 pub mod execute;
 pub mod files;
+pub mod http;
 pub mod network;
 pub mod sensors;
 pub mod sockets;
