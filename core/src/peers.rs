@@ -79,6 +79,8 @@ pub(crate) struct Question {
     pub(crate) letter: Option<crate::outbox::SendId>,
     /// When the letter is given up.
     pub(crate) until: Time,
+    /// The number of the task that it names.
+    pub(crate) task: u64,
 }
 
 /// This device as its own orchestrator sees it.

@@ -96,7 +96,11 @@ impl Running<'_> {
                 self.orchestrate(|this, ctx| this.restarted(ctx, from));
                 Ok(boot)
             }
-            Some(BootSeen::Present | BootSeen::First) | None => Ok(boot),
+            Some(BootSeen::First) => {
+                self.orchestrate(|this, ctx| this.turned_out_bidmesh(ctx, from));
+                Ok(boot)
+            }
+            Some(BootSeen::Present) | None => Ok(boot),
         }
     }
 

@@ -102,9 +102,12 @@ impl Running {
         }
     }
 
-    /// The worker gave a sign of life.
-    pub(crate) fn heard(&mut self, now: Time, timing: &Timing, result_timeout: core::time::Duration) {
-        self.result_by = now + result_timeout;
+    /// The worker gave a sign of life. `progress`: one that promises a RESULT; an ACCEPT only says that it has not
+    /// forgotten.
+    pub(crate) fn heard(&mut self, now: Time, timing: &Timing, progress: Option<core::time::Duration>) {
+        if let Some(result_timeout) = progress {
+            self.result_by = now + result_timeout;
+        }
         if self.silent_at.is_some() {
             self.silent_at = Some(now + timing.progress_deadline);
         }

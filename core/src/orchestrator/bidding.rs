@@ -90,19 +90,39 @@ impl Orchestrator {
         ctx.tell(Event::Opened { task: task.id.clone(), asked: asked.len() });
         for (device, bidmesh) in asked {
             if bidmesh {
-                let body = Body::BidRequest(bid_request(
-                    task,
-                    deadline.since(ctx.now),
-                    ctx.config.prompt_in_bid_request,
-                ));
-                let purpose = Purpose::Ask { task: task.id.clone() };
-                ctx.post(Draft { to: device, address: None, body, purpose, give_up_at: deadline });
+                self.ask(ctx, task, &device, deadline);
             } else {
                 self.question(ctx, &mut auction, task, &device);
             }
         }
         task.phase = Phase::Collecting(auction);
         self.look(ctx, task);
+    }
+
+    fn ask(&self, ctx: &mut Context<'_>, task: &Task, device: &DeviceId, until: Time) {
+        let deadline = until.since(ctx.now);
+        let body = Body::BidRequest(bid_request(task, deadline, ctx.config.prompt_in_bid_request));
+        let purpose = Purpose::Ask { task: task.id.clone() };
+        ctx.post(Draft { to: device.clone(), address: None, body, purpose, give_up_at: until });
+    }
+
+    /// A device that was taken for a shell device has shown the marker: its bid will name one task, so every other
+    /// auction that shares the question to it asks for itself.
+    pub(crate) fn turned_out_bidmesh(&mut self, ctx: &mut Context<'_>, device: &DeviceId) {
+        let now = ctx.now;
+        let question = ctx.peers.edit(device, now, |peer| peer.question.take()).flatten();
+        let Some(question) = question else { return };
+        if let Some(letter) = question.letter {
+            ctx.abandon(letter);
+        }
+        let asked = question.letter.is_none().then_some(question.task);
+        for number in self.waiting_for(device).into_iter().filter(|number| Some(*number) != asked) {
+            self.with(ctx, number, |this, task, ctx| {
+                if let Phase::Collecting(auction) = &task.phase {
+                    this.ask(ctx, task, device, auction.deadline);
+                }
+            });
+        }
     }
 
     /// A shell device answers one question at a time, and its bid names no task: whoever waits for it already is
@@ -130,7 +150,8 @@ impl Orchestrator {
         let draft =
             Draft { to: device.clone(), address: None, body, purpose: Purpose::Question, give_up_at: until };
         let letter = ctx.post(draft);
-        let question = letter.map(|letter| Question { since: None, letter: Some(letter), until });
+        let question =
+            letter.map(|letter| Question { since: None, letter: Some(letter), until, task: task.number });
         ctx.peers.edit(device, ctx.now, |peer| peer.question = question);
     }
 

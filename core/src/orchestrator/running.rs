@@ -364,12 +364,12 @@ impl Orchestrator {
 
     /// ACCEPT.
     pub(crate) fn accept(&mut self, ctx: &mut Context<'_>, from: &DeviceId, accept: &Accept) {
-        self.sign_of_life(ctx, from, &accept.award, |_, _, _| {});
+        self.sign_of_life(ctx, from, &accept.award, false, |_, _, _| {});
     }
 
     /// PROGRESS.
     pub(crate) fn progress(&mut self, ctx: &mut Context<'_>, from: &DeviceId, progress: &Progress) {
-        self.sign_of_life(ctx, from, &progress.award, |this, task, ctx| {
+        self.sign_of_life(ctx, from, &progress.award, true, |this, task, ctx| {
             let limits = &ctx.config.limits;
             let Some((number, attempt)) = task.current_mut() else { return };
             let before = attempt.text.as_str().len();
@@ -385,6 +385,7 @@ impl Orchestrator {
         ctx: &mut Context<'_>,
         from: &DeviceId,
         award: &AwardId,
+        progress: bool,
         then: impl FnOnce(&mut Self, &mut Task, &mut Context<'_>),
     ) {
         let Some((task, number)) = self.find(award, from) else {
@@ -392,15 +393,15 @@ impl Orchestrator {
         };
         self.with(ctx, task, |this, task, ctx| {
             let timing = &ctx.config.timing;
-            let (now, result_timeout) = (ctx.now, task.result_timeout);
+            let (now, progress) = (ctx.now, progress.then_some(task.result_timeout));
             let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
                 return this.unwanted(ctx, from, award, Ignored::AwardOver);
             };
             match &mut attempt.stage {
-                Stage::Running(running) => running.heard(now, timing, result_timeout),
+                Stage::Running(running) => running.heard(now, timing, progress),
                 Stage::Asking { running, letter, .. } => {
                     let (mut running, letter) = (*running, *letter);
-                    running.heard(now, timing, result_timeout);
+                    running.heard(now, timing, progress);
                     attempt.stage = Stage::Running(running);
                     if let Some(letter) = letter {
                         ctx.abandon(letter);

@@ -229,6 +229,7 @@ pub(super) fn message(
                 json.insert(key.into(), value);
             }
             None if field == "unmarked" => unmarked = true,
+            None if field == "marked" => unmarked = false,
             None => payload = Some(field.clone()),
         }
     }
