@@ -389,11 +389,15 @@ impl Running<'_> {
         let Protocol { me, config, now, peers, .. } = &mut *self.protocol;
         let changed = peers.edited(lines, &me.id, config, *now);
         for device in changed {
-            // Awards of an earlier start may be held there.
-            let awards = self.protocol.orchestrator.holds().get(&device).copied().unwrap_or(0);
-            self.protocol.peers.edit(&device, self.protocol.now, |peer| peer.awards = awards);
+            self.count_awards(&device);
             self.greet(&device);
         }
+    }
+
+    /// A device is new in the address book; awards of before it was removed, or of an earlier start, may be held there.
+    fn count_awards(&mut self, device: &DeviceId) {
+        let awards = self.protocol.orchestrator.holds().get(device).copied().unwrap_or(0);
+        self.protocol.peers.edit(device, self.protocol.now, |peer| peer.awards = awards);
     }
 
     fn address_changed(&mut self, address: Option<SocketAddr>) {

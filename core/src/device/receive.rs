@@ -55,6 +55,7 @@ impl Running<'_> {
         self.protocol.peers.heard(from, now);
         let Ok(boot) = self.see_boot(from, marker, true) else { return };
         if change.book {
+            self.count_awards(from);
             let peers = self.protocol.peers.lines();
             self.out.actions.push(Action::WritePeers { peers });
         }

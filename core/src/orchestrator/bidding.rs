@@ -36,7 +36,9 @@ impl Orchestrator {
     /// The first task whose devices have more slots free than auctions are open for them. A belief that nobody is
     /// free and nobody full means that nothing is known, so one auction asks.
     fn next_to_open(&self, ctx: &Context<'_>) -> Option<u64> {
-        if self.queue.is_empty() {
+        // An auction asks everybody: it waits for room among the messages that are owed already.
+        let room = ctx.mail.len() + ctx.peers.len() < ctx.config.limits.outgoing;
+        if self.queue.is_empty() || !(room || self.auctions.is_empty()) {
             return None;
         }
         self.queue.heads().into_iter().find_map(|(place, eligible)| {
