@@ -1,5 +1,19 @@
 //! Messages to peers and from them. Whether each takes a connection of its own, as today, or goes through a
 //! lasting session is this module's secret: nothing above it may assume a connection.
+//!
+//! [`TcpNetwork`] is the one of today: one message a connection, since that is all that a shell device's netcat
+//! can do. What strangers can make it hold is bounded by [`TcpLimits`]; what became of their connections is told by
+//! [`Counts`]. How a message is taken and how one is offered stand in `take.rs` and `offer.rs`, with the reasons.
+
+mod admission;
+mod counts;
+mod limits;
+mod listen;
+mod offer;
+mod take;
+mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,6 +22,10 @@ use std::time::Duration;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::SendFailure;
 use bidmesh_core::wire::{DecodeError, Decoded, Dialect, Message};
+
+pub use counts::Counts;
+pub use limits::TcpLimits;
+pub use tcp::{BindError, TcpNetwork};
 
 /// Carries messages. Clones share the same network.
 pub trait Network: Clone + Send + Sync + 'static {

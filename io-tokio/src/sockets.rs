@@ -33,7 +33,32 @@ pub trait Sockets: Clone + Send + Sync + 'static {
         from: Option<IpAddr>,
         to: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Chooses what the peer sees when `stream` is closed, by us or because this process dies: with `reset` a
+    /// reset, without (the state of a new stream) the end of the stream. Only a reset tells a peer that its
+    /// message was not read, or that ours is not whole. A world that knows no such choice does nothing.
+    ///
+    /// # Errors
+    /// If the system refuses; the stream closes as it would have before.
+    fn reset_on_close(&self, stream: &Self::Stream, reset: bool) -> io::Result<()> {
+        let _ = (stream, reset);
+        Ok(())
+    }
+
+    /// The error that `stream` met and has not told yet. After the end of the stream a reset is told by nothing
+    /// else: reading goes on saying that it has ended. A world that tells errors in no other way has none.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    fn take_error(&self, stream: &Self::Stream) -> io::Result<Option<io::Error>> {
+        let _ = stream;
+        Ok(None)
+    }
 }
+
+/// Connections that the kernel takes before they are accepted. What comes on top of them it drops without a word,
+/// and the sender believes for a second or more that it is connected; the usual 128 are gone in a burst.
+const BACKLOG: u32 = 1024;
 
 /// The real ones.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +69,11 @@ impl Sockets for TokioSockets {
     type Stream = tokio::net::TcpStream;
 
     async fn bind(&self, address: SocketAddr) -> io::Result<Self::Listener> {
-        tokio::net::TcpListener::bind(address).await
+        let socket = socket_for(address)?;
+        // A device that starts again gets its port back at once, whatever connections of before still linger.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
     }
 
     fn local_address(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
@@ -56,13 +85,30 @@ impl Sockets for TokioSockets {
     }
 
     async fn connect(&self, from: Option<IpAddr>, to: SocketAddr) -> io::Result<Self::Stream> {
-        let socket = match to {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-        };
+        let socket = socket_for(to)?;
         if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
             socket.bind(SocketAddr::new(from, 0))?;
         }
         socket.connect(to).await
+    }
+
+    fn reset_on_close(&self, stream: &Self::Stream, reset: bool) -> io::Result<()> {
+        // A linger time of zero makes the kernel send a reset; no other value is ever set, since closing would block.
+        if reset {
+            stream.set_zero_linger()
+        } else {
+            Ok(rustix::net::sockopt::set_socket_linger(stream, None)?)
+        }
+    }
+
+    fn take_error(&self, stream: &Self::Stream) -> io::Result<Option<io::Error>> {
+        stream.take_error()
+    }
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<tokio::net::TcpSocket> {
+    match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
     }
 }
