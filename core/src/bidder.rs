@@ -146,10 +146,14 @@ impl Bidder {
         shell: bool,
     ) {
         let admitted = ctx.is_me(from) || ctx.peers.admits(from, ctx.config.admit);
-        let reason = if admitted {
-            self.refusal(ctx.config, request.task_type.as_ref())
-        } else {
+        let too_long =
+            request.prompt_bytes.is_some_and(|bytes| bytes > ctx.config.limits.prompt_bytes as u64);
+        let reason = if !admitted {
             Some(Reason::Stranger)
+        } else if too_long {
+            Some(Reason::TooLong)
+        } else {
+            self.refusal(ctx.config, request.task_type.as_ref())
         };
         let capacity = Some(self.capacity_for(from, ctx.config));
         let Some(reason) = reason else {
@@ -186,7 +190,7 @@ impl Bidder {
         let refusal = if !admitted {
             Some(Reason::Stranger)
         } else if order.prompt.len() > ctx.config.limits.prompt_bytes {
-            Some(Reason::Malformed)
+            Some(Reason::TooLong)
         } else if order.bid.as_ref().is_some_and(|bid| is_stale(ctx, bid)) {
             Some(Reason::Stale)
         } else {

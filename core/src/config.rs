@@ -204,6 +204,8 @@ pub struct Limits {
     pub closed_bytes: usize,
     /// Bytes of a prompt; a submission or TASK is refused.
     pub prompt_bytes: usize,
+    /// Bytes of a prompt for a shell device, which hands it on as arguments of processes; it is not asked for more.
+    pub shell_prompt_bytes: usize,
     /// Bytes of an output; text beyond is a failed run.
     pub output_bytes: usize,
     /// Out-of-order pieces of an attempt's text; a further one is dropped (RESULT holds the whole text).
@@ -234,6 +236,7 @@ impl Default for Limits {
             closed_tasks: 1024,
             closed_bytes: 64 << 20,
             prompt_bytes: 1 << 20,
+            shell_prompt_bytes: 64 << 10,
             // Written as JSON it may grow sixfold, and must still be one message of 8 MiB.
             output_bytes: 1 << 20,
             pieces: 64,

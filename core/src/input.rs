@@ -116,6 +116,8 @@ pub enum SendFailure {
     Ambiguous,
     /// It cannot be written for this peer (a message type that a shell device does not know).
     NotSpoken,
+    /// It is longer than a message may be.
+    TooLong,
     /// This device owes too many messages already.
     Overloaded,
 }
@@ -129,6 +131,7 @@ impl SendFailure {
             Self::Reset => "cut the connection before it had read the message",
             Self::Ambiguous => "took the message but did not confirm it",
             Self::NotSpoken => "is a shell device, which does not know this message",
+            Self::TooLong => "was not tried: the message is longer than a message may be",
             Self::Overloaded => "was not tried: too many messages are waiting to leave",
         }
     }

@@ -376,7 +376,7 @@ impl Mail {
                 !matches!(letter.purpose, Purpose::Probe { .. })
             }
             SendFailure::Ambiguous => letter.may_be_repeated(),
-            SendFailure::NotSpoken | SendFailure::Overloaded => false,
+            SendFailure::NotSpoken | SendFailure::TooLong | SendFailure::Overloaded => false,
         };
         let sent = letter.sent;
         let timing = &post.config.timing;
@@ -407,7 +407,7 @@ impl Mail {
         let Some(letter) = self.remove(id) else { return };
         // A probe is refused by a device that works: that is no failure.
         let probe = matches!(letter.purpose, Purpose::Probe { .. });
-        if !probe && !matches!(why, SendFailure::NotSpoken | SendFailure::Overloaded) {
+        if !probe && !matches!(why, SendFailure::NotSpoken | SendFailure::TooLong | SendFailure::Overloaded) {
             post.peers.failed(&letter.to, post.now, letter.sent);
         }
         self.tell(&letter.to, &letter.purpose, Fate::Failed(why));

@@ -17,7 +17,7 @@ use crate::outbox::{Event, Ignored, OutcomeStatus};
 use crate::peers::Question;
 use crate::policy::{self, Candidate, Choice};
 use crate::time::Time;
-use crate::wire::{Bid, Body, Dialect, Refuse};
+use crate::wire::{Bid, Body, Dialect, Reason, Refuse};
 
 /// How many devices a sentence names; the decision record has them all.
 const NAMED_IN_A_SENTENCE: usize = 8;
@@ -73,6 +73,7 @@ impl Orchestrator {
                 Waiting::Patient(if peer.is_bidmesh() { timing.patience } else { timing.patience_shell })
             }
         };
+        let too_long_for_shells = task.is_too_long_for_shells(ctx);
         let mut asked: Vec<(DeviceId, bool)> = Vec::new();
         for (device, peer) in ctx.peers.iter().filter(|(device, _)| task.may_run_on(device)) {
             let waiting = waiting(device, peer);
@@ -80,6 +81,11 @@ impl Orchestrator {
             if waiting == Waiting::Skipped {
                 let full = decision::Answer::KnownBusy;
                 ctx.chronicle.answered(&task.id, device, ctx.now, full, &ctx.config.limits);
+            } else if too_long_for_shells && !peer.is_bidmesh() && peer.heard.is_some() {
+                let reason = Reason::TooLong;
+                auction.answer(device, Answer::Refused { reason: reason.clone() }, false);
+                let refused = decision::Answer::Refused { reason, retry_after_ms: None };
+                ctx.chronicle.answered(&task.id, device, ctx.now, refused, &ctx.config.limits);
             } else {
                 asked.push((device.clone(), peer.is_bidmesh()));
             }
@@ -260,6 +266,9 @@ impl Orchestrator {
         bid: Bid,
         dialect: Dialect,
     ) {
+        if dialect.is_shell() && task.is_too_long_for_shells(ctx) {
+            return self.answered_refusal(ctx, task, from, Reason::TooLong, None);
+        }
         let usable = ctx.peers.free(from, ctx.is_me(from), ctx.now) > 0;
         let told = decision::Answer::Bid { bid: bid.clone() };
         if self.take_answer(ctx, task, from, Answer::Bid { bid, at: ctx.now, dialect }, usable) {
@@ -278,19 +287,24 @@ impl Orchestrator {
             return ctx.ignore(from, Ignored::UnknownTask);
         };
         self.with(ctx, number, |this, task, ctx| {
-            let reason = refuse.reason;
-            if this.take_answer(ctx, task, from, Answer::Refused { reason: reason.clone() }, false) {
-                ctx.tell(Event::Refused {
-                    task: task.id.clone(),
-                    from: from.clone(),
-                    reason: reason.clone(),
-                });
-                let retry_after_ms = refuse.retry_after.map(super::millis);
-                let told = decision::Answer::Refused { reason, retry_after_ms };
-                ctx.chronicle.answered(&task.id, from, ctx.now, told, &ctx.config.limits);
-                this.look(ctx, task);
-            }
+            this.answered_refusal(ctx, task, from, refuse.reason, refuse.retry_after);
         });
+    }
+
+    fn answered_refusal(
+        &mut self,
+        ctx: &mut Context<'_>,
+        task: &mut Task,
+        from: &DeviceId,
+        reason: Reason,
+        retry_after: Option<core::time::Duration>,
+    ) {
+        if self.take_answer(ctx, task, from, Answer::Refused { reason: reason.clone() }, false) {
+            ctx.tell(Event::Refused { task: task.id.clone(), from: from.clone(), reason: reason.clone() });
+            let told = decision::Answer::Refused { reason, retry_after_ms: retry_after.map(super::millis) };
+            ctx.chronicle.answered(&task.id, from, ctx.now, told, &ctx.config.limits);
+            self.look(ctx, task);
+        }
     }
 
     fn take_answer(
@@ -451,6 +465,13 @@ impl Orchestrator {
                 ctx.peers.edit(&device, ctx.now, |peer| peer.question = None);
             }
         }
+    }
+}
+
+impl Task {
+    /// Shell devices hand a prompt on as arguments of processes.
+    fn is_too_long_for_shells(&self, ctx: &Context<'_>) -> bool {
+        self.prompts.bytes_max() > ctx.config.limits.shell_prompt_bytes
     }
 }
 

@@ -266,6 +266,8 @@ pub enum Reason {
     UnknownTaskType,
     /// It could not read what it was asked.
     Malformed,
+    /// The prompt is longer than it takes.
+    TooLong,
     /// It does not know the asker.
     Stranger,
     /// The bid that was awarded is of another boot or too old.
@@ -279,7 +281,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const KNOWN: [(Self, &'static str); 13] = [
+    const KNOWN: [(Self, &'static str); 14] = [
         (Self::Busy, "busy"),
         (Self::Full, "full"),
         (Self::Battery, "battery"),
@@ -289,6 +291,7 @@ impl Reason {
         (Self::NoExecutor, "no_executor"),
         (Self::UnknownTaskType, "unknown_task_type"),
         (Self::Malformed, "malformed"),
+        (Self::TooLong, "too_long"),
         (Self::Stranger, "stranger"),
         (Self::Stale, "stale"),
         (Self::Cancelled, "cancelled"),
@@ -329,6 +332,7 @@ impl Reason {
             Self::NoExecutor => "nothing there can run a prompt",
             Self::UnknownTaskType => "it does not run tasks of this type",
             Self::Malformed => "it could not read the request",
+            Self::TooLong => "the prompt is too long for it",
             Self::Stranger => "it does not know this device",
             Self::Stale => "the bid was too old",
             Self::Cancelled => "the award had been cancelled",

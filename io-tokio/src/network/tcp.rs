@@ -96,7 +96,7 @@ impl<S: Sockets> Network for TcpNetwork<S> {
         let bytes = encode(&outgoing.message, outgoing.dialect).map_err(|_| SendFailure::NotSpoken)?;
         // The peer would read the limit's worth of it and give up; trying again would change nothing.
         if bytes.len() > self.0.intake.limits.wire.message_bytes {
-            return Err(SendFailure::NotSpoken);
+            return Err(SendFailure::TooLong);
         }
         offer(&self.0.sockets, self.source(), outgoing.to, &bytes, within).await
     }

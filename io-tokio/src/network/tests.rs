@@ -354,7 +354,7 @@ async fn what_cannot_be_written_is_not_tried() {
     assert_eq!(network.send(outgoing, Duration::from_secs(2)).await, Err(SendFailure::NotSpoken));
     assert_eq!(
         network.send(text("fourteen bytes"), Duration::from_secs(2)).await,
-        Err(SendFailure::NotSpoken),
+        Err(SendFailure::TooLong),
         "TEXT|A| and a line end make it 22"
     );
     let mut peer = world.peer(1000);

@@ -72,6 +72,7 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "tasks" => limits.tasks = number()?,
             "tasks_per_client" => limits.tasks_per_client = number()?,
             "prompt_bytes" => limits.prompt_bytes = number()?,
+            "shell_prompt_bytes" => limits.shell_prompt_bytes = number()?,
             "output_bytes" => limits.output_bytes = number()?,
             "outgoing" => limits.outgoing = number()?,
             "peers" => limits.peers = number()?,

@@ -393,6 +393,12 @@ static KEYS: &[Key] = &[
     ),
     key!("limits.prompt_bytes", core.limits.prompt_bytes, Range::Whole(1, 67_108_864), "Bytes of a prompt."),
     key!(
+        "limits.shell_prompt_bytes",
+        core.limits.shell_prompt_bytes,
+        Range::Whole(1, 131_072),
+        "Bytes of a prompt for a shell device."
+    ),
+    key!(
         "limits.output_bytes",
         core.limits.output_bytes,
         Range::Whole(1, 268_435_456),
