@@ -1,1 +1,32 @@
-//! What end-to-end tests share: shell devices, netcats, processes, deadlines.
+//! What end-to-end tests share: shell devices, netcats, a real model, processes that die with the test, deadlines.
+//!
+//! This crate is test code. A helper that cannot do its work panics and so fails the test that called it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a panic is a failed test"
+)]
+
+mod bidmesh;
+mod peer;
+mod port;
+mod process;
+mod programs;
+mod raw;
+mod real_model;
+mod setup;
+mod shell_device;
+mod wait;
+
+pub use bidmesh::{BidmeshProcess, bidmesh_binary};
+pub use peer::MeshPeer;
+pub use port::Port;
+pub use process::{Finished, Process};
+pub use programs::{LineEnd, Netcat, Shell};
+pub use raw::{Inbox, deliver};
+pub use real_model::ModelServer;
+pub use rustix::process::Signal;
+pub use setup::require;
+pub use shell_device::{ShellDevice, ShellDeviceBuilder, shell_mesh_folder};
+pub use wait::{all_at_once, try_until, wait_until};

@@ -1,0 +1,85 @@
+//! A real small model behind a real OpenAI-compatible server, as `.ci/setup` installs both into `.tools/`.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::port::Port;
+use crate::process::Process;
+use crate::setup::leave_out;
+use crate::wait::try_until;
+
+/// Loading takes three seconds on a quiet machine.
+const START: Duration = Duration::from_secs(120);
+
+/// A running model server. Dropping it kills it.
+#[derive(Debug)]
+pub struct ModelServer {
+    port: Port,
+    _process: Process,
+}
+
+impl ModelServer {
+    /// The name under which the server knows its model.
+    pub const MODEL: &str = "smollm2-135m";
+
+    /// Starts the server and waits until it is ready; with `api_key` it wants that key. Where it is not installed the
+    /// test that asks is left out, as with [`crate::require`].
+    ///
+    /// # Panics
+    /// If it does not get ready; in CI, if it is not installed.
+    pub fn start(api_key: Option<&str>) -> Option<Self> {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (python, model) = installed(tests)?;
+        let port = Port::free();
+        let mut command = Command::new(python);
+        command
+            .arg(tests.join("real-model/serve.py"))
+            .arg(model)
+            .arg(port.number().to_string())
+            .args(api_key);
+        let mut process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()), Stdio::null());
+        let ready = try_until(START, || {
+            let ended = process.status();
+            assert!(ended.is_none(), "the model server ended with {ended:?}: {command:?}");
+            get(port.address(), "/health").filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+        assert!(ready.is_some(), "the model server is not ready after {START:?}");
+        Some(Self { port, _process: process })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// What a client takes for its base URL.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address())
+    }
+}
+
+/// The python and the model, if both are there.
+fn installed(tests: &Path) -> Option<(PathBuf, PathBuf)> {
+    let tools = tests.join("../.tools");
+    let files = ["venv/bin/python", "SmolLM2-135M-Instruct.Q4_1.gguf"].map(|name| tools.join(name));
+    if let Some(missing) = files.iter().find(|file| !file.is_file()) {
+        leave_out(&format!("{} (a model, and its server)", missing.display()));
+        return None;
+    }
+    let [python, model] = files;
+    Some((python, model))
+}
+
+fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
