@@ -1,5 +1,25 @@
 //! The driver: one task owns the [`Device`](bidmesh_core::Device), turns its actions into work and work into
 //! inputs. Everybody else holds a [`Handle`].
+//!
+//! | module | turns | into |
+//! | --- | --- | --- |
+//! | `run` | whatever comes first | the next input; actions into calls of the modules below |
+//! | `sends` | `Send`, `Abandon` | `Delivered`, `SendFailed` |
+//! | `runs` | `Run`, `Stop` | `Generated`, `Ran` |
+//! | `writes` | `Persist` | `Persisted` |
+//! | `watchers` | `Report` | answers to whoever waits on a [`Handle`] or a [`Following`]; `Cancel` when nobody does |
+//! | `sampler` | time | `SensorsRead`, `ExecutorChanged` |
+
+mod run;
+mod runs;
+mod sampler;
+mod sends;
+mod shield;
+mod watchers;
+mod writes;
+
+pub use run::{Driver, End, Parts};
+pub use sampler::Sampling;
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -1,1 +1,28 @@
-//! Worlds of many devices.
+//! Worlds of many devices: the real driver, codec and TCP code of [`bidmesh_io_tokio`], each device on a host of its
+//! own in turmoil's simulated network. One seed is one world: two runs of it are the same, byte for byte.
+//!
+//! A test builds a [`Mesh`], asks it prompts, does harm between two moments of simulated time, and waits for what
+//! must happen. Every world is checked at its end ([`Mesh::check`]).
+//!
+//! What turmoil cannot express, or expresses wrongly, and what stands for it here:
+//! - `partition` looks like a refusal, at once; a link that goes silent is [`Mesh::hold`];
+//! - a crash says goodbye to the peers; a flat battery does not: [`Mesh::power_off`];
+//! - a read returns what one write wrote; [`TurmoilSockets`] hands it out in pieces.
+
+mod disk;
+mod mesh;
+mod probe;
+mod puppet;
+mod record;
+mod script;
+mod seeds;
+mod sockets;
+mod turn;
+
+pub use mesh::{Builder, Loss, Mesh, Plan};
+pub use probe::{Ask, Asked};
+pub use puppet::{Puppet, Reply};
+pub use record::{Entry, What};
+pub use script::{Act, answer};
+pub use seeds::{Known, known_seeds, seeds};
+pub use sockets::{Piecemeal, TurmoilSockets};

@@ -1,0 +1,171 @@
+//! Records on their way to the store: one write at a time, and whatever waits meanwhile goes into the next one.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bidmesh_core::Input;
+use bidmesh_core::outbox::{Record, Sequence};
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::shield::shield;
+use crate::store::Store;
+
+/// How long a record that nobody waits for may wait for company: each write wakes a disk.
+const WRITE_BEHIND: Duration = Duration::from_secs(2);
+
+/// From so many records that wait on, nothing new is taken in from people and peers.
+const WAITING: usize = 1024;
+
+pub(super) struct Writes {
+    store: Arc<dyn Store>,
+    waiting: Vec<(Sequence, Record)>,
+    /// When the next write begins, once something waits.
+    due: Option<Instant>,
+    /// What is being written, and whether it could be.
+    under_way: Option<(Vec<Sequence>, BoxFuture<'static, bool>)>,
+    /// Written, but not yet told; in order.
+    told: VecDeque<Input>,
+}
+
+impl Writes {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, waiting: Vec::new(), due: None, under_way: None, told: VecDeque::new() }
+    }
+
+    pub(super) fn persist(&mut self, sequence: Sequence, record: Record, barrier: bool) {
+        let now = Instant::now();
+        let due = if barrier { now } else { now + WRITE_BEHIND };
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        self.waiting.push((sequence, record));
+    }
+
+    /// Nothing else is taken on for the moment: the store is slow.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_none() && self.told.is_empty()
+    }
+
+    /// The device ends: what waits is written now.
+    pub(super) fn hurry(&mut self) {
+        self.due = self.due.map(|_| Instant::now());
+    }
+
+    /// The next record that is durable, or could not be made so. May be cancelled.
+    pub(super) async fn next(&mut self) -> Input {
+        loop {
+            if let Some(input) = self.told.pop_front() {
+                return input;
+            }
+            if let Some((sequences, write)) = &mut self.under_way {
+                let ok = write.await;
+                self.told.extend(sequences.drain(..).map(|sequence| Input::Persisted { sequence, ok }));
+                self.under_way = None;
+                continue;
+            }
+            match self.due {
+                None => pending().await,
+                Some(due) => tokio::time::sleep_until(due).await,
+            }
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        self.due = None;
+        let (sequences, records) = std::mem::take(&mut self.waiting).into_iter().unzip();
+        let store = Arc::clone(&self.store);
+        // Why it failed is the store's to log; core says to whoever asked that it is not durable.
+        let write = async move { matches!(shield(store.write(records)).await, Ok(Ok(()))) };
+        self.under_way = Some((sequences, Box::pin(write)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use bidmesh_core::id::TaskId;
+    use bidmesh_core::outbox::{Outcome, OutcomeStatus};
+    use bidmesh_core::restore::Restored;
+    use std::sync::Mutex;
+
+    /// Takes a second for each write, and fails the third.
+    #[derive(Default)]
+    struct Slow(Mutex<Vec<usize>>);
+
+    #[async_trait]
+    impl Store for Slow {
+        async fn load(&self) -> std::io::Result<Restored> {
+            Ok(Restored::default())
+        }
+
+        async fn write(&self, records: Vec<Record>) -> std::io::Result<()> {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut written = self.0.lock().unwrap();
+            written.push(records.len());
+            if written.len() == 3 { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    fn record() -> Record {
+        let outcome = Outcome {
+            status: OutcomeStatus::Completed,
+            device: None,
+            output: "an answer".into(),
+            attempts: 1,
+            why: "it was asked".into(),
+            durable: true,
+        };
+        Record::Outcome { task: TaskId::new("task_1").expect("valid"), outcome }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_meanwhile_is_written_in_one_go_and_told_in_order() {
+        let store = Arc::new(Slow::default());
+        let mut writes = Writes::new(store.clone());
+        writes.persist(Sequence(1), record(), true);
+        assert!(tokio::time::timeout(Duration::from_millis(500), writes.next()).await.is_err(), "cancelled");
+        for number in 2..=4 {
+            writes.persist(Sequence(number), record(), true);
+        }
+        for number in 1..=4 {
+            assert_eq!(writes.next().await, Input::Persisted { sequence: Sequence(number), ok: true });
+        }
+        assert_eq!(*store.0.lock().unwrap(), [1, 3]);
+        writes.persist(Sequence(5), record(), true);
+        assert_eq!(writes.next().await, Input::Persisted { sequence: Sequence(5), ok: false });
+        assert!(writes.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_nobody_waits_for_waits_for_company() {
+        let store = Arc::new(Slow::default());
+        let mut writes = Writes::new(store.clone());
+        let begun = Instant::now();
+        writes.persist(Sequence(1), record(), false);
+        writes.next().await;
+        assert!(begun.elapsed() >= WRITE_BEHIND);
+        writes.persist(Sequence(2), record(), false);
+        writes.persist(Sequence(3), record(), true);
+        let begun = Instant::now();
+        writes.next().await;
+        assert!(begun.elapsed() < WRITE_BEHIND, "a barrier takes it along");
+        assert_eq!(*store.0.lock().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn a_slow_store_holds_up_what_comes_in() {
+        let mut writes = Writes::new(Arc::new(Slow::default()));
+        for number in 0..WAITING as u64 {
+            assert!(!writes.is_full());
+            writes.persist(Sequence(number), record(), false);
+        }
+        assert!(writes.is_full());
+    }
+}
