@@ -1,0 +1,164 @@
+//! The command line as a whole: what every command has in common, and which commands there are.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+use crate::device::DeviceFlags;
+use crate::exit::{EXIT_STATUS_HELP, Exit, Failure};
+use crate::output::Output;
+
+/// A mesh of phones, boards and laptops that auctions prompts for small language models.
+#[derive(Debug, Parser)]
+#[command(name = "bidmesh", version, after_help = EXIT_STATUS_HELP, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Shared options")]
+pub struct Shared {
+    /// The mesh directory: peers.txt, config.toml, the log and the rest. [default: /data/local/tmp/mesh on Android,
+    /// the XDG state directory elsewhere]
+    #[arg(long, global = true, value_name = "DIR", env = "BIDMESH_DIR")]
+    pub dir: Option<PathBuf>,
+    /// Results as JSON on stdout, errors as JSON on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Nothing on stderr but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// More on stderr; twice for everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Shared {
+    pub fn output(&self) -> Output {
+        Output::new(self.json, self.quiet, self.verbose)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a device: listen, announce it, bid, work, orchestrate
+    Up(DeviceFlags),
+    /// Ask the mesh a prompt; the answer goes to stdout
+    Ask(command::ask::Ask),
+    /// Say something to devices, as the shell mesh's sender does
+    Send(command::send::Send),
+    /// The address book
+    #[command(subcommand)]
+    Peers(command::peers::Peers),
+    /// The settings, and where each comes from
+    #[command(subcommand)]
+    Config(command::config::Config),
+    /// This device, and what it knows of the others
+    Status,
+    /// Why a prompt went where it went: who bid what, who refused, who won, what happened then
+    Why(command::why::Why),
+    /// The log of the device
+    Log(command::log::Log),
+    /// Let the device refuse work, for a time or until `resume`
+    Pause(command::pause::PauseFor),
+    /// Let the device work again
+    Resume,
+    /// End the device in order
+    Stop(command::stop::Stop),
+    /// Five devices on this machine, one prompt, and why it went where it went
+    Demo(command::demo::Demo),
+    /// Completions for a shell, on stdout
+    Completions(command::completions::Completions),
+    /// Manual pages: of `bidmesh` on stdout, or of every command into a directory
+    Man(command::man::Man),
+}
+
+/// Does what the command line says.
+pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let shared = cli.shared;
+    match cli.command {
+        Command::Up(flags) => command::up::run(&shared, flags).await,
+        Command::Ask(ask) => command::ask::run(&shared, ask).await,
+        Command::Send(send) => command::send::run(&shared, send).await,
+        Command::Peers(peers) => command::peers::run(&shared, peers).await,
+        Command::Config(config) => command::config::run(&shared, config),
+        Command::Status => command::status::run(&shared).await,
+        Command::Why(why) => command::why::run(&shared, why).await,
+        Command::Log(log) => command::log::run(&shared, log).await,
+        Command::Pause(pause) => command::pause::pause(&shared, pause).await,
+        Command::Resume => command::pause::resume(&shared).await,
+        Command::Stop(stop) => command::stop::run(&shared, stop).await,
+        Command::Demo(demo) => command::demo::run(&shared, demo).await,
+        Command::Completions(completions) => command::completions::run(&shared, completions),
+        Command::Man(man) => command::man::run(&shared, man),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Two arguments of one name, of the command and of all commands, only show when they are read.
+    #[test]
+    fn every_command_can_be_read() {
+        for line in [
+            "up",
+            "ask",
+            "ask hi",
+            "send text A hi",
+            "send slm A hi",
+            "send bid-request A t {}",
+            "send task A {}",
+            "send raw A x",
+            "send discover",
+            "peers list",
+            "peers add A 10.0.0.1",
+            "peers remove A",
+            "config show",
+            "config set a b",
+            "config unset a",
+            "status",
+            "why",
+            "why --list",
+            "log -f",
+            "pause 5m",
+            "resume",
+            "stop",
+            "demo",
+            "completions bash",
+            "man",
+        ] {
+            let words =
+                ["bidmesh", "--json", "-v", "--quiet", "--dir", "d"].into_iter().chain(line.split(' '));
+            let shared = Cli::try_parse_from(words).unwrap().shared;
+            assert!(shared.json && shared.quiet && shared.verbose == 1 && shared.dir.is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn two_dashes_end_the_flags() {
+        let cli = Cli::try_parse_from(["bidmesh", "ask", "--", "--json", "-v"]).unwrap();
+        assert!(!cli.shared.json && cli.shared.verbose == 0);
+        let Command::Ask(ask) = cli.command else { panic!("not ask") };
+        assert_eq!(ask.prompt, ["--json", "-v"]);
+    }
+
+    #[test]
+    fn shared_flags_go_anywhere() {
+        for line in [["bidmesh", "--json", "status"], ["bidmesh", "status", "--json"]] {
+            assert!(Cli::try_parse_from(line).unwrap().shared.json);
+        }
+    }
+}

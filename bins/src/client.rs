@@ -1,0 +1,193 @@
+//! What every command talks to: the control API of the device that runs in a mesh directory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bidmesh_io_tokio::http::events::EventReader;
+use bidmesh_io_tokio::http::{self, BaseUrl, HttpError, Method, Patience, Request, Response};
+use hyper::header::HeaderValue;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::control_file::{self, Control};
+use crate::api::types::{Admitted, BrokenOff, ErrorBody, OutcomeView, Submit, TextPiece};
+use crate::exit::{Exit, Failure};
+
+/// Answers that are no streams are one snapshot of a device or less.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// One event: an output of the default limit, each character escaped.
+const EVENT_BYTES_MAX: usize = 32 << 20;
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(2),
+    // A submission is answered when it is on disk, a message when it was delivered or given up.
+    head: Duration::from_secs(20),
+    // Streams carry a comment every 15 s.
+    silence: Duration::from_secs(60),
+};
+
+/// A client of one device.
+#[derive(Clone)]
+pub struct Client {
+    server: BaseUrl,
+    token: HeaderValue,
+}
+
+impl Client {
+    /// Of the device that runs in `directory`. Whether it still does shows with the first request.
+    pub fn of_directory(directory: &Path) -> Result<Self, Failure> {
+        match control_file::find(directory) {
+            Ok(Some(control)) => Self::of(&control),
+            Ok(None) => Err(not_running()),
+            Err(error) => Err(Failure::failed(format!(
+                "{} cannot be read: {error}; are you the user who started the device?",
+                control_file::path(directory).display()
+            ))),
+        }
+    }
+
+    /// Of the device that published `control`.
+    pub fn of(control: &Control) -> Result<Self, Failure> {
+        let broken = || Failure::failed("control.json is damaged; stop the device and start it again");
+        let server = format!("127.0.0.1:{}", control.port).parse().map_err(|_| broken())?;
+        Ok(Self { server, token: http::bearer(&control.token).ok_or_else(broken)? })
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.answer(self.request(Method::GET, path)).await
+    }
+
+    /// Sends `body`, expects an answer.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.answer(self.request(Method::POST, path).json(written(body)?)).await
+    }
+
+    /// Sends `body`, expects no answer but that it was taken.
+    pub async fn tell(&self, method: Method, path: &str, body: &impl Serialize) -> Result<(), Failure> {
+        self.checked(self.request(method, path).json(written(body)?)).await.map(drop)
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.checked(self.request(Method::DELETE, path)).await.map(drop)
+    }
+
+    /// Hands in an attached prompt; dropping the result cancels it.
+    pub async fn submit(&self, submit: &Submit) -> Result<Answering, Failure> {
+        let request = self.request(Method::POST, "/v1/tasks").json(written(submit)?);
+        Ok(Answering { response: self.checked(request).await?, events: EventReader::new(EVENT_BYTES_MAX) })
+    }
+
+    fn request(&self, method: Method, path: &str) -> Request {
+        Request::new(method, path).authorization(self.token.clone())
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
+        let body =
+            self.checked(request).await?.whole(ANSWER_BYTES_MAX).await.map_err(|error| broken(&error))?;
+        read(&body)
+    }
+
+    /// The response, if it is a success.
+    async fn checked(&self, request: Request) -> Result<Response, Failure> {
+        let response = http::send(&self.server, request, PATIENCE).await.map_err(|error| broken(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.whole(ANSWER_BYTES_MAX).await.map_err(|error| broken(&error))?;
+        let Ok(ErrorBody { error }) = serde_json::from_slice(&body) else {
+            return Err(Failure::failed(format!(
+                "the device answered with HTTP status {status} and no reason"
+            )));
+        };
+        let message = match error.retry_after_ms {
+            Some(millis) => format!("{} (again in {})", error.message, crate::duration::words(millis)),
+            None => error.message,
+        };
+        Err(Failure::new(exit_of(&error.code), &error.code, message))
+    }
+}
+
+/// The exit status for an error code of the API.
+fn exit_of(code: &str) -> Exit {
+    match code {
+        "bad_request" | "empty_prompt" => Exit::Usage,
+        "queue_full" | "client_full" | "prompt_too_long" | "leaving" | "not_durable" => Exit::Refused,
+        "nobody_eligible" => Exit::Nobody,
+        _ => Exit::Failed,
+    }
+}
+
+fn written(body: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(body)
+        .map_err(|error| Failure::failed(format!("the request cannot be written: {error}")))
+}
+
+fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(json).map_err(|error| {
+        Failure::failed(format!(
+            "the device answered with something else than expected: {error}; is it of the same version? \
+             `bidmesh stop` and `bidmesh up` put that right"
+        ))
+    })
+}
+
+fn not_running() -> Failure {
+    let message =
+        "no device runs in this mesh directory; start one with `bidmesh up`, or name another with --dir";
+    Failure::new(Exit::NotRunning, "not_running", message)
+}
+
+fn broken(error: &HttpError) -> Failure {
+    if error.is_refused() {
+        // What a killed device left behind.
+        return not_running();
+    }
+    Failure::failed(format!(
+        "the device does not answer: {error}; look at `bidmesh log`, then start it again"
+    ))
+}
+
+/// A prompt that is being answered.
+#[derive(Debug)]
+pub struct Answering {
+    response: Response,
+    events: EventReader,
+}
+
+/// What the device tells of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Admitted(Admitted),
+    Text(TextPiece),
+    BrokenOff(BrokenOff),
+    Outcome(OutcomeView),
+}
+
+impl Answering {
+    /// What comes next. After the outcome nothing does.
+    pub async fn next(&mut self) -> Result<Heard, Failure> {
+        loop {
+            let event = self.events.next_event().map_err(|error| Failure::failed(error.to_string()))?;
+            let Some(event) = event else {
+                match self.response.chunk().await.map_err(|error| broken(&error))? {
+                    Some(bytes) => self.events.push(&bytes),
+                    None => {
+                        return Err(Failure::failed(
+                            "the device ended before the prompt was answered; start it again and ask again",
+                        ));
+                    }
+                }
+                continue;
+            };
+            let data = event.data.as_bytes();
+            match event.name.as_deref() {
+                Some("admitted") => return read(data).map(Heard::Admitted),
+                Some("text") => return read(data).map(Heard::Text),
+                Some("broken_off") => return read(data).map(Heard::BrokenOff),
+                Some("outcome") => return read(data).map(Heard::Outcome),
+                // Of a later version.
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The commands, one file each.
+
+pub mod ask;
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod log;
+pub mod man;
+pub mod pause;
+pub mod peers;
+pub mod send;
+pub mod status;
+pub mod stop;
+pub mod up;
+pub mod why;

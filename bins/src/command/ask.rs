@@ -1,0 +1,343 @@
+//! `bidmesh ask`: a prompt to the mesh, its answer on stdout. Without a prompt on a terminal: one prompt after the
+//! other.
+
+mod interactive;
+mod terminal;
+
+use std::io::{IsTerminal, Read};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::api::types::{DecisionView, OutcomeView, Submit};
+use crate::cli::Shared;
+use crate::client::{Answering, Client, Heard};
+use crate::command::why::in_path;
+use crate::device::Session;
+use crate::duration;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::signals::Signals;
+use crate::words;
+
+/// How long after Ctrl-C the outcome is waited for; the worker is told to stop in this time.
+const CANCELLING: Duration = Duration::from_secs(3);
+/// What is read of stdin: more than any device takes with its default limits, and not all that there may be.
+const STDIN_BYTES_MAX: u64 = 4 << 20;
+
+/// Flags of `ask`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Ask {
+    /// The prompt; several words need no quotes. `-`: read it from stdin. Absent on a terminal: one after the other
+    #[arg(value_name = "PROMPT|-")]
+    pub prompt: Vec<String>,
+    /// The prompt for a winner that runs it on an NPU
+    #[arg(long, value_name = "PROMPT")]
+    pub npu_prompt: Option<String>,
+    /// The prompt for a winner that runs it on its processor
+    #[arg(long, value_name = "PROMPT")]
+    pub cpu_prompt: Option<String>,
+    /// How the winner is chosen: npu-first or weighted [default: as the device is set]
+    #[arg(long)]
+    pub policy: Option<bidmesh_core::policy::Policy>,
+    /// The longest that an auction waits for bids
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub bid_deadline: Option<Duration>,
+    /// When nobody wants the answer any more, from now
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub deadline: Option<Duration>,
+    /// The longest that one device may be silent about it
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub result_timeout: Option<Duration>,
+    /// 0 (last) to 9 (first) [default: 5]
+    #[arg(long, value_name = "0..9", value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: Option<u8>,
+    /// Only this device; may be given again
+    #[arg(long, value_name = "DEVICE")]
+    pub to: Vec<bidmesh_core::id::DeviceId>,
+    /// Only the auction: who would get it, and why
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Ask {
+    fn submit(&self, prompt: String) -> Submit {
+        Submit {
+            prompt,
+            npu_prompt: self.npu_prompt.clone(),
+            cpu_prompt: self.cpu_prompt.clone(),
+            priority: self.priority,
+            policy: self.policy.map(|policy| policy.as_str().into()),
+            bid_deadline_ms: self.bid_deadline.map(duration::millis),
+            result_timeout_ms: self.result_timeout.map(duration::millis),
+            deadline_ms: self.deadline.map(duration::millis),
+            client: None,
+            key: None,
+            attached: true,
+            to: (!self.to.is_empty()).then(|| self.to.iter().map(ToString::to_string).collect()),
+            dry_run: self.dry_run,
+        }
+    }
+
+    /// The prompt of the command line or of stdin; `None`: a person is there to be asked for one.
+    fn prompt(&self) -> Result<Option<String>, Failure> {
+        let stdin_is_terminal = std::io::stdin().is_terminal();
+        match self.prompt.as_slice() {
+            [] if stdin_is_terminal => Ok(None),
+            [] => from_stdin().map(Some),
+            [dash] if dash == "-" => from_stdin().map(Some),
+            words => Ok(Some(words.join(" "))),
+        }
+    }
+}
+
+fn from_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::failed(format!("the prompt cannot be read from stdin: {error}")))?;
+    if bytes.len() as u64 > STDIN_BYTES_MAX {
+        return Err(Failure::usage("the prompt on stdin is longer than 4 MiB; shorten it"));
+    }
+    let mut prompt = String::from_utf8(bytes).map_err(|error| {
+        Failure::usage(format!("the prompt on stdin is not UTF-8: {}", error.utf8_error()))
+    })?;
+    // The line end of `echo` is no part of the prompt.
+    prompt.truncate(prompt.trim_end_matches(['\n', '\r']).len());
+    Ok(prompt)
+}
+
+pub async fn run(shared: &Shared, ask: Ask) -> Result<Exit, Failure> {
+    let output = shared.output();
+    let prompt = ask.prompt()?;
+    if prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
+        return Err(Failure::usage(
+            "the prompt is empty; write one, such as `bidmesh ask \"What is a mesh?\"`",
+        ));
+    }
+    let mut signals = Signals::listen()?;
+    let session = Session::open(shared).await?;
+    let result = match prompt {
+        Some(prompt) => once(session.client(), &output, &ask.submit(prompt), &mut signals).await,
+        None => interactive::run(&session, &output, &ask, &mut signals).await,
+    };
+    session.close().await;
+    result
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Answered<'a> {
+    task_id: &'a str,
+    status: &'a str,
+    device_id: Option<&'a str>,
+    output: &'a str,
+    attempts: u32,
+    why: &'a str,
+    decision: Option<&'a DecisionView>,
+}
+
+/// One prompt, to its outcome.
+pub async fn once(
+    client: &Client,
+    output: &Output,
+    submit: &Submit,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let mut answering = tokio::select! {
+        answering = client.submit(submit) => answering?,
+        () = signals.next() => return Err(Failure::silent(Exit::Cancelled)),
+    };
+    let mut answer = Answer::new(output);
+    let outcome = tokio::select! {
+        outcome = answer.follow(&mut answering) => outcome?,
+        () = signals.next() => cancel(client, &mut answer, &mut answering, signals).await?,
+    };
+    let took_ms = duration::millis(begun.elapsed());
+    // The record is for people; an answer without one is an answer all the same.
+    let decision =
+        client.get::<DecisionView>(&format!("/v1/decisions/{}", in_path(&outcome.task_id)?)).await.ok();
+    answer.finish(&outcome, decision.as_ref(), took_ms)
+}
+
+/// Ends a task at its worker, and waits until that is so.
+async fn cancel(
+    client: &Client,
+    answer: &mut Answer<'_>,
+    answering: &mut Answering,
+    signals: &mut Signals,
+) -> Result<OutcomeView, Failure> {
+    answer.muted = true;
+    let gone = Failure::silent(Exit::Cancelled);
+    let Some(task) = answer.task.clone() else { return Err(gone) };
+    // If it is not open any more, its outcome is on the way.
+    let _ = client.delete(&format!("/v1/tasks/{}", in_path(&task)?)).await;
+    tokio::select! {
+        outcome = tokio::time::timeout(CANCELLING, answer.follow(answering)) => outcome.unwrap_or(Err(gone)),
+        () = signals.next() => Err(gone),
+    }
+}
+
+/// An answer on its way to stdout.
+struct Answer<'a> {
+    output: &'a Output,
+    task: Option<String>,
+    /// How much of it was written, in bytes.
+    written: usize,
+    at_line_start: bool,
+    muted: bool,
+}
+
+impl<'a> Answer<'a> {
+    fn new(output: &'a Output) -> Self {
+        Self { output, task: None, written: 0, at_line_start: true, muted: false }
+    }
+
+    /// Writes what comes until the outcome. May be cancelled and called again.
+    async fn follow(&mut self, answering: &mut Answering) -> Result<OutcomeView, Failure> {
+        loop {
+            match answering.next().await? {
+                Heard::Admitted(admitted) => self.task = Some(admitted.task_id),
+                Heard::Text(piece) => {
+                    self.text(&piece.text)?;
+                    self.written += piece.text.len();
+                }
+                Heard::BrokenOff(broken) => {
+                    self.line(&words::broken_off(&broken))?;
+                    self.written = 0;
+                }
+                Heard::Outcome(outcome) => return Ok(outcome),
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Failure> {
+        if self.output.json || self.muted || text.is_empty() {
+            return Ok(());
+        }
+        self.at_line_start = text.ends_with('\n');
+        self.output.foreign(text)
+    }
+
+    /// A line of its own.
+    fn line(&mut self, line: &str) -> Result<(), Failure> {
+        let before = if self.at_line_start { "" } else { "\n" };
+        self.text(&format!("{before}{line}\n"))
+    }
+
+    /// The rest of the answer, the status line, and how the command ends.
+    fn finish(
+        &mut self,
+        outcome: &OutcomeView,
+        decision: Option<&DecisionView>,
+        took_ms: u64,
+    ) -> Result<Exit, Failure> {
+        let exit = exit_of(&outcome.status);
+        if self.output.json {
+            self.output.json(&Answered {
+                task_id: &outcome.task_id,
+                status: &outcome.status,
+                device_id: outcome.device_id.as_deref(),
+                output: &outcome.output,
+                attempts: outcome.attempts,
+                why: &outcome.why,
+                decision,
+            })?;
+            return Ok(exit);
+        }
+        // What was written is the beginning of the output; the device sends the rest as text too, as a rule.
+        self.text(outcome.output.get(self.written..).unwrap_or_default())?;
+        if !self.at_line_start {
+            self.text("\n")?;
+        }
+        if exit == Exit::Ok {
+            self.output.aside(&words::asked(outcome, decision, took_ms));
+            return Ok(exit);
+        }
+        Err(Failure::new(exit, &outcome.status, words::not_answered(outcome, decision, took_ms)))
+    }
+}
+
+fn exit_of(status: &str) -> Exit {
+    match status {
+        "completed" | "decided" => Exit::Ok,
+        "nobody" => Exit::Nobody,
+        "expired" => Exit::Expired,
+        "cancelled" => Exit::Cancelled,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn ask(line: &[&str]) -> Ask {
+        let Command::Ask(ask) = Cli::try_parse_from(["bidmesh", "ask"].iter().chain(line)).unwrap().command
+        else {
+            panic!("not ask")
+        };
+        ask
+    }
+
+    #[test]
+    fn every_flag_reaches_the_device() {
+        let ask = ask(&[
+            "--npu-prompt",
+            "n",
+            "--cpu-prompt",
+            "c",
+            "--policy",
+            "weighted",
+            "--bid-deadline",
+            "500ms",
+            "--deadline",
+            "2m",
+            "--result-timeout",
+            "30",
+            "--priority",
+            "9",
+            "--to",
+            "B",
+            "--to",
+            "C",
+            "--dry-run",
+            "what",
+            "now",
+        ]);
+        let prompt = ask.prompt().unwrap().unwrap();
+        let expected = Submit {
+            prompt: "what now".into(),
+            npu_prompt: Some("n".into()),
+            cpu_prompt: Some("c".into()),
+            priority: Some(9),
+            policy: Some("weighted".into()),
+            bid_deadline_ms: Some(500),
+            result_timeout_ms: Some(30_000),
+            deadline_ms: Some(120_000),
+            client: None,
+            key: None,
+            attached: true,
+            to: Some(vec!["B".into(), "C".into()]),
+            dry_run: true,
+        };
+        assert_eq!(ask.submit(prompt), expected);
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_told_by_the_command_line() {
+        for line in [["--priority", "10"], ["--policy", "cheapest"], ["--to", "a|b"], ["--deadline", "soon"]]
+        {
+            assert!(Cli::try_parse_from(["bidmesh", "ask"].iter().chain(&line)).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_its_exit_status() {
+        let exits = ["completed", "decided", "failed", "nobody", "expired", "cancelled"].map(exit_of);
+        assert_eq!(exits, [Exit::Ok, Exit::Ok, Exit::Failed, Exit::Nobody, Exit::Expired, Exit::Cancelled]);
+    }
+}

@@ -1,0 +1,251 @@
+//! The five devices of the demo: what each is, and how they are set going.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bidmesh_core::id::DeviceId;
+use bidmesh_core::input::{Executor as Ability, RunOutcome, Sensors as Reading};
+use bidmesh_core::load::{Load, Percent};
+use bidmesh_core::snapshot::Snapshot;
+use bidmesh_core::{Config, Input, Submission};
+use bidmesh_io_tokio::driver::Following;
+use bidmesh_io_tokio::execute::{Executor, ExecutorSettings, ExecutorSpec, Generated, Job, Stop};
+use bidmesh_io_tokio::network::TcpLimits;
+use bidmesh_io_tokio::sensors::FixedSensors;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::shell_peer::ShellPeer;
+use crate::device::{Assembled, Blueprint, Book};
+use crate::exit::Failure;
+use crate::table::Table;
+
+/// The device that asks.
+pub const ASKING: &str = "Laptop";
+const BUSY: &str = "Board_Busy";
+const SHELL: &str = "Old_Phone";
+
+/// What passes before each word of the stand-in: about the speed of a small model on a phone.
+const WORD_DELAY: Duration = Duration::from_millis(40);
+/// How long the devices may take to meet.
+const MEETING: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const SENSING: Duration = Duration::from_secs(5);
+const ENDING: Duration = Duration::from_secs(1);
+
+/// One of the bidmesh devices.
+struct Character {
+    name: &'static str,
+    what: &'static str,
+    npu: bool,
+    cpu_percent: u32,
+    battery: Option<(u8, bool)>,
+}
+
+const CHARACTERS: [Character; 4] = [
+    Character { name: ASKING, what: "plain; it asks", npu: false, cpu_percent: 35, battery: None },
+    Character {
+        name: "Phone_NPU",
+        what: "has an NPU",
+        npu: true,
+        cpu_percent: 20,
+        battery: Some((80, true)),
+    },
+    Character {
+        name: "Phone_Low",
+        what: "9% battery: refuses",
+        npu: true,
+        cpu_percent: 2,
+        battery: Some((9, false)),
+    },
+    Character { name: BUSY, what: "runs another prompt", npu: true, cpu_percent: 90, battery: None },
+];
+
+/// The devices of the demo, running.
+pub struct Mesh {
+    devices: Vec<Assembled>,
+    shell: ShellPeer,
+    /// What keeps the busy device busy.
+    _running: Following,
+    /// Where a command finds its prompts.
+    _prompts: TempDir,
+}
+
+impl Mesh {
+    pub async fn start(spec: &ExecutorSpec) -> Result<Self, Failure> {
+        let prompts = tempfile::tempdir().map_err(|error| {
+            Failure::failed(format!("no temporary directory can be made: {error}; set TMPDIR"))
+        })?;
+        let shell = ShellPeer::start(id(SHELL)?, place(CHARACTERS.len())).await?;
+        let mut devices: Vec<Assembled> = Vec::new();
+        // The device that asks comes last: it knows all the others.
+        for (number, character) in CHARACTERS.iter().enumerate().rev() {
+            let peers = if number == 0 { book(&devices, &shell)? } else { Book::new() };
+            devices.insert(
+                0,
+                character.blueprint(spec, prompts.path(), place(number), peers)?.assemble().await?,
+            );
+        }
+        let running = keep_busy(&devices).await?;
+        let mesh = Self { devices, shell, _running: running, _prompts: prompts };
+        mesh.meet().await?;
+        Ok(mesh)
+    }
+
+    /// The device that asks.
+    pub fn asking(&self) -> &Assembled {
+        &self.devices[0]
+    }
+
+    /// Waits until everything that a decision depends on is known.
+    async fn meet(&self) -> Result<(), Failure> {
+        for (character, device) in CHARACTERS.iter().zip(&self.devices) {
+            wait(device, |now| {
+                let met = now.device.as_str() != ASKING
+                    || now.peers.iter().all(|peer| peer.device.as_str() == SHELL || peer.heard.is_some());
+                let worked = now.device.as_str() != BUSY || !now.runs.is_empty();
+                met && worked && now.sensors.cpu.is_some() && now.executor.available
+            })
+            .await
+            .ok_or_else(|| {
+                Failure::failed(format!(
+                    "{} of the demo is not ready after {} s: with --executor, check that it can run prompts",
+                    character.name,
+                    MEETING.as_secs()
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Who is there, for a person.
+    pub fn table(&self) -> String {
+        let mut table = Table::bare();
+        for (character, device) in CHARACTERS.iter().zip(&self.devices) {
+            let cpu = format!("cpu {}%", character.cpu_percent);
+            table.row([character.name.into(), device.listen.to_string(), cpu, character.what.into()]);
+        }
+        let what = "speaks like the shell mesh, one message a connection".into();
+        table.row([SHELL.into(), self.shell.address().to_string(), "cpu 45%".into(), what]);
+        table.render(2)
+    }
+
+    /// Ends all of them.
+    pub async fn end(mut self) {
+        for device in &self.devices {
+            let _ = device.handle.tell(Input::Shutdown { within: ENDING }).await;
+        }
+        for device in &mut self.devices {
+            device.ended().await;
+        }
+    }
+}
+
+impl Character {
+    fn blueprint(
+        &self,
+        spec: &ExecutorSpec,
+        prompts: &Path,
+        listen: SocketAddr,
+        peers: Book,
+    ) -> Result<Blueprint, Failure> {
+        let reading = Reading {
+            cpu: Load::from_ppm(self.cpu_percent * 10_000),
+            ram: Load::from_ppm(400_000),
+            battery: self.battery.and_then(|(charge, _)| Percent::new(charge)),
+            charging: self.battery.map(|(_, charging)| charging),
+            temperature: None,
+        };
+        let executor: Arc<dyn Executor> = if self.name == BUSY {
+            Arc::new(Endless)
+        } else {
+            let settings = ExecutorSettings {
+                npu: self.npu,
+                prompts: prompts.to_owned(),
+                word_delay: WORD_DELAY,
+                ..ExecutorSettings::default()
+            };
+            spec.build(settings).map_err(|error| Failure::usage(error.to_string()))?
+        };
+        Ok(Blueprint {
+            id: id(self.name)?,
+            listen,
+            config: Config::default(),
+            limits: TcpLimits::default(),
+            executor,
+            sensors: Arc::new(FixedSensors::new(reading)),
+            peers,
+            sensors_interval: SENSING,
+        })
+    }
+}
+
+fn id(name: &str) -> Result<DeviceId, Failure> {
+    DeviceId::new(name).map_err(|why| Failure::failed(format!("`{name}` is no device id: {why}")))
+}
+
+/// 127.0.0.2 and on, as if they were machines of their own; where only 127.0.0.1 exists (macOS), ports tell them
+/// apart.
+fn place(number: usize) -> SocketAddr {
+    let last = u8::try_from(number + 2).unwrap_or(u8::MAX);
+    let own = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+    let usable = std::net::UdpSocket::bind((own, 0)).is_ok();
+    SocketAddr::new(if usable { own } else { Ipv4Addr::LOCALHOST.into() }, 0)
+}
+
+fn book(devices: &[Assembled], shell: &ShellPeer) -> Result<Book, Failure> {
+    let mut book = vec![(id(SHELL)?, shell.address())];
+    // `devices` does not hold the first character yet.
+    for (character, device) in CHARACTERS.iter().skip(1).zip(devices) {
+        book.push((id(character.name)?, device.listen));
+    }
+    Ok(book)
+}
+
+/// Gives the busy device something to do, by its own hand.
+async fn keep_busy(devices: &[Assembled]) -> Result<Following, Failure> {
+    let broken = |why: &str| Failure::failed(format!("{BUSY} of the demo cannot be kept busy: {why}"));
+    let busy = CHARACTERS.iter().position(|character| character.name == BUSY);
+    let device = busy.and_then(|busy| devices.get(busy)).ok_or_else(|| broken("it is not there"))?;
+    wait(device, |now| now.executor.available).await.ok_or_else(|| broken("it does not start"))?;
+    let mut submission = Submission::new(0, "something long");
+    submission.eligible = Some(BTreeSet::from([id(BUSY)?]));
+    match device.handle.submit(submission).await {
+        Ok(Ok(following)) => Ok(following),
+        Ok(Err(refused)) => Err(broken(refused.why.words())),
+        Err(_) => Err(broken("it has ended")),
+    }
+}
+
+/// Waits until a device is as wanted; `None` if it does not get so.
+async fn wait(device: &Assembled, wanted: impl Fn(&Snapshot) -> bool) -> Option<()> {
+    let until = Instant::now() + MEETING;
+    while Instant::now() < until {
+        if wanted(&device.handle.snapshot().await.ok()?) {
+            return Some(());
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    None
+}
+
+/// Runs every prompt until it is stopped.
+struct Endless;
+
+#[async_trait]
+impl Executor for Endless {
+    async fn ability(&self) -> Ability {
+        Ability { available: true, npu: true, slots: None, why: "busy for as long as the demo lasts".into() }
+    }
+
+    async fn run(&self, job: Job, _text: Generated, mut stop: Stop) -> RunOutcome {
+        tokio::select! {
+            () = stop.stopped() => RunOutcome::Stopped,
+            () = sleep(job.limit) => RunOutcome::Failed("it ran for as long as it may".into()),
+        }
+    }
+}

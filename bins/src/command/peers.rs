@@ -1,0 +1,117 @@
+//! `bidmesh peers`: the address book. Works on the running device if there is one, else on peers.txt.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bidmesh_core::id::DeviceId;
+use bidmesh_io_tokio::files::MeshDirectory;
+use bidmesh_io_tokio::http::Method;
+use clap::Subcommand;
+
+use crate::api::types::{Peer, PeerAddress};
+use crate::cli::Shared;
+use crate::client::Client;
+use crate::device::{self, DEFAULT_PORT};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::words;
+
+/// What to do with the address book.
+#[derive(Debug, Subcommand)]
+pub enum Peers {
+    /// Who is in it, and what is known of them
+    List,
+    /// Add a device, or change its address
+    Add {
+        /// Its id
+        device: DeviceId,
+        /// Where it listens; port 9999 if absent
+        #[arg(value_name = "ADDR[:PORT]", value_parser = address)]
+        address: SocketAddr,
+    },
+    /// Remove a device; it stays out until it is added again
+    Remove {
+        /// Its id
+        device: DeviceId,
+    },
+}
+
+/// Reads `ADDR:PORT`, or `ADDR` with the mesh's port.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let address =
+        text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DEFAULT_PORT)));
+    match address {
+        Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => Ok(address),
+        _ => Err(format!("`{text}` is no address of a device; write ADDR:PORT, such as 192.168.1.102:9999")),
+    }
+}
+
+pub async fn run(shared: &Shared, peers: Peers) -> Result<Exit, Failure> {
+    let output = shared.output();
+    let directory = device::directory(shared)?;
+    let of_device = match Client::of_directory(directory.path()) {
+        Ok(client) => of_device(&client, &output, &peers).await,
+        Err(failure) => Err(failure),
+    };
+    match of_device {
+        Err(failure) if failure.exit == Exit::NotRunning => of_file(&directory, &output, &peers),
+        result => result,
+    }
+}
+
+async fn of_device(client: &Client, output: &Output, peers: &Peers) -> Result<Exit, Failure> {
+    match peers {
+        Peers::List => {
+            let peers: Vec<Peer> = client.get("/v1/peers").await?;
+            if output.json { output.json(&peers)? } else { output.foreign(&words::peers(&peers))? }
+        }
+        Peers::Add { device, address } => {
+            let body = PeerAddress { address: address.to_string() };
+            client.tell(Method::PUT, &format!("/v1/peers/{device}"), &body).await?;
+            output.note(&format!("{device} is in the address book, at {address}"));
+        }
+        Peers::Remove { device } => {
+            client.delete(&format!("/v1/peers/{device}")).await?;
+            output.note(&format!("{device} is out of the address book until it is added again"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn of_file(directory: &MeshDirectory, output: &Output, peers: &Peers) -> Result<Exit, Failure> {
+    match peers {
+        Peers::List => {
+            let book = directory.read_peers().map_err(device::of_files)?.peers();
+            let peers: Vec<Peer> =
+                book.iter().map(|(device, address)| Peer::listed(device, *address)).collect();
+            if output.json { output.json(&peers)? } else { output.result(&words::peers_of_file(&peers))? }
+        }
+        Peers::Add { device, address } => {
+            directory.edit_peers(|file| file.set(device, *address)).map_err(device::of_files)?;
+            output.note(&format!("{device} is in the address book, at {address}"));
+        }
+        Peers::Remove { device } => {
+            if !directory.edit_peers(|file| file.remove(device)).map_err(device::of_files)? {
+                return Err(Failure::failed(format!(
+                    "{device} is not in the address book; see `bidmesh peers list`"
+                )));
+            }
+            output.note(&format!("{device} is out of the address book"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_the_meshs_port_unless_they_say_another() {
+        assert_eq!(address("10.0.0.7"), Ok("10.0.0.7:9999".parse().unwrap()));
+        assert_eq!(address("10.0.0.7:9"), Ok("10.0.0.7:9".parse().unwrap()));
+        assert_eq!(address("[fe80::1]:9"), Ok("[fe80::1]:9".parse().unwrap()));
+        for wrong in ["", "phone.local:9999", "10.0.0.7:0", "0.0.0.0:9999", "10.0.0.7:99999"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `bidmesh up`: run a device until it is told to end.
+
+use std::time::Duration;
+
+use bidmesh_core::Input;
+use bidmesh_io_tokio::driver::End;
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::cli::Shared;
+use crate::device::{Change, Device, DeviceFlags, Settled};
+use crate::exit::{Exit, Failure};
+use crate::log::{Audience, Keeper, Line};
+use crate::output::Output;
+use crate::signals::Signals;
+
+/// How often the device looks whether its own address changed.
+const LOOK_AT_ADDRESS: Duration = Duration::from_secs(30);
+
+pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
+    let output = shared.output();
+    let mut signals = Signals::listen()?;
+    let settled = Settled::read(shared, &flags)?;
+    let within = settled.shutdown_within;
+    let mut device = Device::start(settled).await?;
+    let mut keeper = device.log(output, Audience::Watching(output.verbose));
+    device.publish()?;
+    ready(&output, &device, &mut keeper)?;
+    let result = attend(&mut device, &mut keeper, &mut signals, within).await;
+    keeper.drain()?;
+    match result? {
+        Ended::Itself(End::Unreadable(error)) => Err(Failure::failed(format!(
+            "the store in {} cannot be read: {error}; repair it or move it away",
+            device.directory().display()
+        ))),
+        Ended::Itself(End::OutOfTime) => {
+            keeper.line(&Line::new("WARN", 0, "ended before everything was finished"));
+            Ok(Exit::Ok)
+        }
+        Ended::Itself(End::Drained) => {
+            keeper.line(&Line::new("INFO", 0, "ended in order"));
+            Ok(Exit::Ok)
+        }
+        Ended::Panicked => {
+            Err(Failure::failed("the device broke; this is a bug, please report its log (`bidmesh log`)"))
+        }
+        Ended::AtOnce => Err(Failure::silent(Exit::Cancelled)),
+    }
+}
+
+/// How a device that was up came down.
+enum Ended {
+    Itself(End),
+    Panicked,
+    /// A person asked twice.
+    AtOnce,
+}
+
+async fn attend(
+    device: &mut Device,
+    keeper: &mut Keeper,
+    signals: &mut Signals,
+    within: Duration,
+) -> Result<Ended, Failure> {
+    let mut ending = false;
+    let mut look = interval(LOOK_AT_ADDRESS);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            change = device.changed() => match change {
+                Change::Ended(end) => return Ok(end.map_or(Ended::Panicked, Ended::Itself)),
+                Change::Edited(line) => if let Some(line) = line {
+                    keeper.line(&line);
+                },
+            },
+            kept = keeper.next() => kept?,
+            () = signals.next() => {
+                if ending {
+                    return Ok(Ended::AtOnce);
+                }
+                ending = true;
+                keeper.line(&Line::new("INFO", 0, "ending in order; once more ends at once"));
+                // A device that cannot be told has ended.
+                let _ = device.handle().tell(Input::Shutdown { within }).await;
+            }
+            _ = look.tick() => {
+                if let Some(change) = device.look_at_address().await {
+                    let line = match change {
+                        Some(address) => Line::new("INFO", 0, format!("the address of this device is {address} now")),
+                        None => Line::new("WARN", 0, "this device has no network now"),
+                    };
+                    keeper.line(&line);
+                }
+            }
+        }
+    }
+}
+
+/// Says that the device is there, and where.
+fn ready(output: &Output, device: &Device, keeper: &mut Keeper) -> Result<(), Failure> {
+    let address =
+        device.address().map_or_else(|| "an address not known yet".into(), |address| address.to_string());
+    let control = device.control_address();
+    keeper.line(&Line::new(
+        "INFO",
+        0,
+        format!(
+            "{} listens at {}, tells others {address}; control API at http://{control}",
+            device.id(),
+            device.listen()
+        ),
+    ));
+    if output.json {
+        output.json(&json!({
+            "event": "ready",
+            "device_id": device.id().as_str(),
+            "listen": device.listen().to_string(),
+            "address": device.address().map(|address| address.to_string()),
+            "control": control.to_string(),
+            "directory": device.directory().display().to_string(),
+            "pid": std::process::id(),
+        }))?;
+    }
+    Ok(())
+}

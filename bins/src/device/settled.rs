@@ -1,0 +1,238 @@
+//! Everything about a device that is decided before it starts: flags beat environment beat files beat defaults;
+//! what nobody has said is asked on a terminal, once.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bidmesh_core::id::DeviceId;
+use bidmesh_core::wire::WireLimits;
+use bidmesh_io_tokio::execute::{ExecutorSettings, ExecutorSpec};
+use bidmesh_io_tokio::files::settings::Values;
+use bidmesh_io_tokio::files::{DirectoryLock, MeshDirectory, Settings, Watcher};
+use bidmesh_io_tokio::network::TcpLimits;
+use bidmesh_io_tokio::sensors::{HeatSource, SystemSensors, SystemSensorsOptions, npu};
+
+use super::{Blueprint, DeviceFlags, directory, of_files};
+use crate::cli::Shared;
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// What a device is to be, and the directory that is its own as long as this or the device lives.
+pub struct Settled {
+    pub(super) id: DeviceId,
+    pub(super) directory: MeshDirectory,
+    pub(super) lock: DirectoryLock,
+    pub(super) files: Watcher,
+    pub(super) heat: HeatSource,
+    pub(super) control_port: u16,
+    pub(super) blueprint: Blueprint,
+    /// How long running work may take at an orderly end.
+    pub shutdown_within: Duration,
+}
+
+impl Settled {
+    /// Takes the directory and decides.
+    pub fn read(shared: &Shared, flags: &DeviceFlags) -> Result<Self, Failure> {
+        let directory = directory(shared)?;
+        let lock = directory.lock().map_err(of_files)?;
+        Self::of(directory, lock, flags, &shared.output())
+    }
+
+    /// Decides for a directory that has been taken.
+    pub fn of(
+        directory: MeshDirectory,
+        lock: DirectoryLock,
+        flags: &DeviceFlags,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        if !flags.peers.is_empty() {
+            let add = |file: &mut bidmesh_io_tokio::files::PeersFile| {
+                for (device, address) in &flags.peers {
+                    file.set(device, *address);
+                }
+            };
+            directory.edit_peers(add).map_err(of_files)?;
+        }
+        let mut overrides = flags.overrides();
+        let mut settings = Settings::load(&directory, &overrides).map_err(of_files)?;
+        for notice in settings.notices() {
+            output.note(notice);
+        }
+        let id = match &settings.values().device.id {
+            Some(id) => id.clone(),
+            None => name_of_this_machine()?,
+        };
+        // The first id stays, whatever the machine is called later: peers know the device by it.
+        if directory.read_device_config().map_err(of_files)?.device_id.is_none() {
+            directory.edit_device_config(|config| config.device_id = Some(id.clone())).map_err(of_files)?;
+        }
+        let spec = match &flags.executor {
+            Some(spec) => spec.clone(),
+            None => spec_of(settings.values())?,
+        };
+        if settings.values().device.has_npu.is_none()
+            && spec != ExecutorSpec::None
+            && let Some(npu) = ask_for_npu(output)?
+        {
+            directory.edit_device_config(|config| config.has_npu = Some(npu)).map_err(of_files)?;
+            output.note("Saved in device_config.json; `bidmesh config set has_npu true|false` changes it.");
+            overrides = flags.overrides();
+            settings = Settings::load(&directory, &overrides).map_err(of_files)?;
+        }
+        // From here on edits are told; what is read below is what the files say now.
+        let files = Watcher::start(&directory, overrides);
+        let sensors = SystemSensors::new(SystemSensorsOptions::default());
+        let heat = sensors.heat_source();
+        let values = settings.values();
+        let executor = ExecutorSettings {
+            npu: uses_npu(&settings),
+            prompts: directory.outputs(),
+            model: values.executor.model.clone(),
+            key: values.executor.key.as_ref().map(|key| key.reveal().to_owned()),
+            ..ExecutorSettings::default()
+        };
+        let blueprint = Blueprint {
+            id: id.clone(),
+            listen: values.listen,
+            config: settings.core(heat),
+            limits: limits(values),
+            executor: spec.build(executor).map_err(|error| Failure::usage(error.to_string()))?,
+            sensors: Arc::new(sensors),
+            peers: directory.read_peers().map_err(of_files)?.peers(),
+            sensors_interval: values.sensors.interval,
+        };
+        let (control_port, shutdown_within) = (values.control_port, values.shutdown_within);
+        Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within })
+    }
+}
+
+/// The executor that the settings of a directory name; `None` if they name none.
+pub fn configured_executor(shared: &Shared) -> Result<Option<ExecutorSpec>, Failure> {
+    let settings =
+        Settings::load(&directory(shared)?, &DeviceFlags::default().overrides()).map_err(of_files)?;
+    Ok(Some(spec_of(settings.values())?).filter(|spec| *spec != ExecutorSpec::None))
+}
+
+fn spec_of(values: &Values) -> Result<ExecutorSpec, Failure> {
+    let Some(run) = &values.executor.run else { return Ok(ExecutorSpec::None) };
+    run.to_string().parse().map_err(|error| Failure::usage(format!("the setting `executor.run`: {error}")))
+}
+
+/// Whether what runs prompts uses the NPU. A person's word about the device stands for the executor too, unless
+/// they said something else about that; a chip that was merely found does not: a model on the processor in front of
+/// it would win every auction.
+fn uses_npu(settings: &Settings) -> bool {
+    let values = settings.values();
+    let said = settings.row("executor.npu").is_ok_and(|row| row.place.is_some());
+    match (values.device.has_npu, said) {
+        (Some(false), _) => false,
+        (Some(true), false) => true,
+        (Some(true), true) => values.executor.npu,
+        (None, _) => values.executor.npu && !npu::detect(Path::new("/")).is_empty(),
+    }
+}
+
+fn limits(values: &Values) -> TcpLimits {
+    let network = &values.network;
+    TcpLimits {
+        wire: WireLimits { message_bytes: network.message_bytes },
+        connections: network.connections,
+        connections_per_address: network.connections_per_address,
+        first_byte: network.first_byte,
+        whole_message: network.whole_message,
+        ..TcpLimits::default()
+    }
+}
+
+/// The seed's question, on a terminal only; `None`: nobody answered.
+fn ask_for_npu(output: &Output) -> Result<Option<bool>, Failure> {
+    if !std::io::stdin().is_terminal() || !output.stderr_is_terminal || output.json {
+        return Ok(None);
+    }
+    let broken =
+        |error: std::io::Error| Failure::failed(format!("the answer cannot be read: {error}; use --has-npu"));
+    if let Some(found) = npu::detect(Path::new("/")).first() {
+        output.note(&format!("This device seems to have one: {found}"));
+    }
+    loop {
+        let mut stderr = std::io::stderr().lock();
+        write!(stderr, "Does this device have NPU? (y/n): ").and_then(|()| stderr.flush()).map_err(broken)?;
+        let mut answer = String::new();
+        if std::io::stdin().lock().read_line(&mut answer).map_err(broken)? == 0 {
+            return Ok(None);
+        }
+        if let Some(yes) = yes_or_no(&answer) {
+            return Ok(Some(yes));
+        }
+    }
+}
+
+fn yes_or_no(answer: &str) -> Option<bool> {
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Some(true),
+        "n" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// The machine's name with what an id may not have left out, or a random one for a machine without a usable name.
+/// Phones are all called `localhost`.
+fn name_of_this_machine() -> Result<DeviceId, Failure> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let usable = id_from(&name).map(Ok);
+    usable.unwrap_or_else(|| {
+        let mut bytes = [0; 3];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            Failure::failed(format!("the system gives no random numbers: {error}; use --id"))
+        })?;
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        DeviceId::new(&format!("Device_{digits}")).map_err(|error| Failure::failed(error.to_string()))
+    })
+}
+
+fn id_from(name: &str) -> Option<DeviceId> {
+    let first = name.split('.').next().unwrap_or_default();
+    let kept: String =
+        first.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).take(64).collect();
+    if kept.eq_ignore_ascii_case("localhost") { None } else { DeviceId::new(&kept).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bidmesh_io_tokio::files::Overrides;
+
+    #[test]
+    fn a_machines_name_becomes_an_id_unless_all_machines_have_it() {
+        let id = |name| id_from(name).map(|id| id.to_string());
+        assert_eq!(id("pi4.fritz.box").as_deref(), Some("pi4"));
+        assert_eq!(id("Anna's MacBook").as_deref(), Some("AnnasMacBook"));
+        assert_eq!((id("localhost"), id("..."), id("")), (None, None, None));
+    }
+
+    #[test]
+    fn the_seeds_question_takes_the_seeds_answers() {
+        assert_eq!(
+            ["y", " Yes\n", "n", "NO"].map(yes_or_no),
+            [Some(true), Some(true), Some(false), Some(false)]
+        );
+        assert_eq!(yes_or_no("maybe"), None);
+    }
+
+    #[test]
+    fn an_npu_is_bid_only_if_the_executor_would_use_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = MeshDirectory::open(folder.path()).unwrap();
+        let npu = |flags: &[(&str, &str)]| {
+            let said =
+                flags.iter().fold(Overrides::default(), |o, (key, value)| o.flag("--flag", key, value));
+            uses_npu(&Settings::load(&directory, &said).unwrap())
+        };
+        assert!(!npu(&[]));
+        assert!(npu(&[("has_npu", "true")]));
+        assert!(!npu(&[("has_npu", "true"), ("executor.npu", "false")]));
+        assert!(!npu(&[("has_npu", "false"), ("executor.npu", "true")]));
+    }
+}
