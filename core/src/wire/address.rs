@@ -20,9 +20,7 @@ pub(super) fn read(payload: &str) -> Option<(Advertised, Option<Marker>)> {
         }
     };
     let (port, more) = rest.split_once(':').unwrap_or((rest, ""));
-    // `parse` alone would take a leading plus sign.
-    let digits = port.bytes().all(|b| b.is_ascii_digit());
-    let port = port.parse().ok().filter(|port| digits && *port != 0)?;
+    let port = number(port).filter(|port| *port != 0)?;
     let ip = ip.filter(|ip| !ip.is_unspecified());
     Some((Advertised { ip, port }, marker(more)))
 }
@@ -30,5 +28,10 @@ pub(super) fn read(payload: &str) -> Option<(Advertised, Option<Marker>)> {
 fn marker(text: &str) -> Option<Marker> {
     let (version, rest) = text.strip_prefix("bidmesh/")?.split_once(':')?;
     let boot = rest.split(':').next()?;
-    Some(Marker { version: version.parse().ok()?, boot: BootId::new(boot).ok()? })
+    Some(Marker { version: number(version)?, boot: BootId::new(boot).ok()? })
+}
+
+/// Digits alone; `parse` would also take a leading plus sign.
+fn number(digits: &str) -> Option<u16> {
+    digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -8,8 +8,8 @@ use core::time::Duration;
 use super::WireLimits;
 use super::error::{DecodeError, DecodeErrorKind};
 use super::fields::{
-    AwardFields, BidFields, BidRequestFields, Kept, MarkerFields, ProgressFields, Raw, RefusalFields,
-    ResultFields, Short, TaskFields, boolean, capacity, seconds, whole,
+    AwardFields, BidFields, BidRequestFields, Kept, MarkerFields, ProgressFields, RefusalFields,
+    ResultFields, Short, TaskFields, Value, capacity,
 };
 use super::head::{RawHead, head, raw_head};
 use super::message::{
@@ -18,12 +18,13 @@ use super::message::{
 };
 use super::{address, repair};
 use crate::id::{AwardId, BootId, IdError, TaskId};
-use crate::load::{Load, Percent};
 
 /// The longest pause that a peer can ask for by `retry_after_ms`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// The longest reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 64;
+/// Stands for a reason that is missing or unreadable.
+const REASON_UNSPECIFIED: &str = "unspecified";
 /// The longest reason of the JSON reader that is kept, in characters: it can quote the message.
 const JSON_REASON_CHARS_MAX: usize = 120;
 
@@ -119,6 +120,11 @@ impl<'a> Payload<'a> {
     ) -> Result<Content, DecodeError> {
         let text = self.text();
         let exact = !self.repairs.not_utf8;
+        // serde would also fill a struct from an array.
+        let object = text.bytes().take_while(|b| repair::is_space(*b)).count();
+        if text.as_bytes().get(object) != Some(&b'{') {
+            return Err(DecodeError::new(self.start + object, DecodeErrorKind::NoObject));
+        }
         let strict = match read(At { start: self.start, text: &text, exact }, &text) {
             Err(error) if matches!(error.why, DecodeErrorKind::Json(_)) => error,
             other => return other,
@@ -168,7 +174,7 @@ impl<'a> Payload<'a> {
             Ok(output) => (Text::from(output), false),
             Err(_) => (Text::from(repair::lossy(raw)), true),
         };
-        self.repairs.not_utf8 = not_utf8;
+        self.repairs.not_utf8 = core::str::from_utf8(self.bytes).is_err();
         let result = TaskResult {
             award,
             device: Some(Arc::from(&*text(device))),
@@ -234,11 +240,12 @@ impl At<'_> {
     fn missing(self, field: &'static str) -> DecodeError {
         DecodeError::new(self.start, DecodeErrorKind::Missing { field })
     }
+}
 
-    fn marker(self, version: Raw<'_>, boot: Option<Short<'_>>) -> Result<Option<Marker>, DecodeError> {
-        let boot = self.id("boot", boot, BootId::new)?;
-        Ok(whole(version).zip(boot).map(|(version, boot)| Marker { version, boot }))
-    }
+/// What is no marker is ignored, as in HELLO: any client may have a field of that name.
+fn marker(version: Value<u16>, boot: Option<Short<'_>>) -> Option<Marker> {
+    let boot = boot.and_then(|Short(boot)| BootId::new(&boot).ok());
+    version.0.zip(boot).map(|(version, boot)| Marker { version, boot })
 }
 
 fn bid_request(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
@@ -248,10 +255,10 @@ fn bid_request(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
         task_type: kept(fields.task_type),
         // bidmesh devices send an empty prompt for shell readers: it says that there is none.
         prompt: kept(fields.prompt).filter(|prompt| !prompt.is_empty()),
-        prompt_bytes: whole(fields.prompt_bytes),
-        deadline: seconds(fields.deadline),
+        prompt_bytes: fields.prompt_bytes.0,
+        deadline: fields.deadline.0,
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::BidRequest(request)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::BidRequest(request)))
 }
 
 fn bid(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
@@ -260,14 +267,14 @@ fn bid(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
         task: at.id("task_id", fields.task_id, TaskId::new)?,
         bid: at.id("bid_id", fields.bid_id, crate::id::BidId::new)?,
         device: kept(fields.device_id),
-        cpu: fields.cpu_load.and_then(|raw| Load::from_decimal(raw.get())),
-        ram: fields.ram_load.and_then(|raw| Load::from_decimal(raw.get())),
-        battery: fields.battery.and_then(|raw| Percent::from_decimal(raw.get())),
-        charging: boolean(fields.charging),
-        npu: boolean(fields.has_npu).unwrap_or(false),
+        cpu: fields.cpu_load.0,
+        ram: fields.ram_load.0,
+        battery: fields.battery.0,
+        charging: fields.charging.0,
+        npu: fields.has_npu.0.unwrap_or(false),
         capacity: capacity(fields.slots, fields.running, fields.yours),
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::BidResponse(bid)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::BidResponse(bid)))
 }
 
 fn task(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
@@ -275,12 +282,12 @@ fn task(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
     let order = TaskOrder {
         award: at.id("task_id", fields.task_id, AwardId::new)?,
         prompt: kept(fields.prompt).ok_or_else(|| at.missing("prompt"))?,
-        npu: boolean(fields.use_npu),
+        npu: fields.use_npu.0,
         prompt_type: kept(fields.prompt_type),
         task_type: kept(fields.task_type),
         bid: at.id("bid_id", fields.bid_id, crate::id::BidId::new)?,
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::Task(order)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::Task(order)))
 }
 
 fn result(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
@@ -290,9 +297,9 @@ fn result(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
         device: kept(fields.device_id),
         status: fields.status.and_then(|status| Status::read(&status.0)).unwrap_or(Status::Error),
         output: kept(fields.output).unwrap_or_default(),
-        output_was_not_utf8: boolean(fields.output_was_not_utf8).unwrap_or(false),
+        output_was_not_utf8: fields.output_was_not_utf8.0.unwrap_or(false),
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::Result(result)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::Result(result)))
 }
 
 fn refuse(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
@@ -303,7 +310,7 @@ fn refuse(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
         retry_after: retry_after(fields.retry_after_ms),
         capacity: capacity(fields.slots, fields.running, fields.yours),
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::Refuse(refuse)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::Refuse(refuse)))
 }
 
 fn reject(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
@@ -314,36 +321,37 @@ fn reject(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
         retry_after: retry_after(fields.retry_after_ms),
         capacity: capacity(fields.slots, fields.running, fields.yours),
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::Reject(reject)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::Reject(reject)))
 }
 
 fn progress(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
     let fields: ProgressFields<'_> = at.parse(text)?;
     let progress = Progress {
         award: at.award(fields.task_id)?,
-        offset: whole(fields.offset).ok_or_else(|| at.missing("offset"))?,
+        offset: fields.offset.0.ok_or_else(|| at.missing("offset"))?,
         text: kept(fields.text).unwrap_or_default(),
     };
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::Progress(progress)))
+    Ok((marker(fields.bidmesh, fields.boot), Body::Progress(progress)))
 }
 
 /// The types that say no more than which award they are about.
 fn award(at: At<'_>, text: &str, body: impl Fn(AwardId, u64) -> Body) -> Result<Content, DecodeError> {
     let fields: AwardFields<'_> = at.parse(text)?;
     let award = at.award(fields.task_id)?;
-    Ok((at.marker(fields.bidmesh, fields.boot)?, body(award, whole(fields.have).unwrap_or(0))))
+    Ok((marker(fields.bidmesh, fields.boot), body(award, fields.have.0.unwrap_or(0))))
 }
 
 fn bye(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
     let fields: MarkerFields<'_> = at.parse(text)?;
-    Ok((at.marker(fields.bidmesh, fields.boot)?, Body::Bye))
+    Ok((marker(fields.bidmesh, fields.boot), Body::Bye))
 }
 
 fn kept(text: Option<Kept>) -> Option<Text> {
     text.map(|Kept(text)| text)
 }
 
-/// A reason is shown to people and kept, so only short plain words get in.
+/// A reason is shown to people and kept, so only short plain words get in. One that is missing or no such word is
+/// none of those that mean something: `unknown` would say that the award is not known.
 fn reason(text: Option<Short<'_>>) -> Reason {
     let plain = |text: &str| {
         !text.is_empty()
@@ -352,10 +360,10 @@ fn reason(text: Option<Short<'_>>) -> Reason {
     };
     match text {
         Some(Short(text)) if plain(&text) => Reason::read(&text),
-        _ => Reason::Unknown,
+        _ => Reason::Other(REASON_UNSPECIFIED.into()),
     }
 }
 
-fn retry_after(raw: Raw<'_>) -> Option<Duration> {
-    whole(raw).map(|millis| Duration::from_millis(millis).min(RETRY_AFTER_MAX))
+fn retry_after(millis: Value<u64>) -> Option<Duration> {
+    millis.0.map(|millis| Duration::from_millis(millis).min(RETRY_AFTER_MAX))
 }

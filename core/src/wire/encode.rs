@@ -1,9 +1,8 @@
 //! A message as the bytes that a given peer understands: always one line, or for bare text to a bidmesh peer as
 //! many as the text has.
 
-use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::fmt::Display;
+use core::fmt::{Display, Write};
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -325,7 +324,18 @@ as_text!(
 );
 
 fn push(out: &mut Vec<u8>, value: &impl Display) {
-    out.extend_from_slice(value.to_string().as_bytes());
+    // A vector takes all that is written, and so do the values written here.
+    let _ = write!(Utf8(out), "{value}");
+}
+
+/// Bytes as a place to format to.
+struct Utf8<'a>(&'a mut Vec<u8>);
+
+impl core::fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// A share as a decimal fraction: `0.067501`, `1`.
@@ -333,7 +343,7 @@ struct Share(Load);
 
 impl Display for Share {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        decimal(f, u64::from(self.0.ppm()), 1_000_000)
+        decimal(f, u64::from(self.0.ppm()), 6)
     }
 }
 
@@ -342,21 +352,20 @@ struct Seconds(Duration);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        decimal(f, u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX), 1_000)
+        decimal(f, u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX), 3)
     }
 }
 
-/// `value / unit`, a power of ten, without zeros at the end.
-fn decimal(f: &mut core::fmt::Formatter<'_>, value: u64, unit: u64) -> core::fmt::Result {
-    write!(f, "{}", value / unit)?;
-    let mut rest = value % unit;
-    if rest > 0 {
-        f.write_str(".")?;
+/// `value` with the point before the last `places` digits, without zeros at the end.
+fn decimal(f: &mut core::fmt::Formatter<'_>, value: u64, mut places: u32) -> core::fmt::Result {
+    let unit = 10_u64.pow(places);
+    let (whole, mut rest) = (value / unit, value % unit);
+    if rest == 0 {
+        return write!(f, "{whole}");
     }
-    while rest > 0 {
-        rest *= 10;
-        write!(f, "{}", rest / unit)?;
-        rest %= unit;
+    while rest % 10 == 0 {
+        rest /= 10;
+        places -= 1;
     }
-    Ok(())
+    write!(f, "{whole}.{rest:0width$}", width = places as usize)
 }

@@ -31,6 +31,8 @@ pub enum DecodeErrorKind {
     From(IdError),
     /// HELLO or DISCOVER does not begin with `IP:PORT`.
     Address,
+    /// The payload is no JSON object.
+    NoObject,
     /// The payload is not the JSON object that it should be; the text is the reader's reason.
     Json(String),
     /// The raw output of a shell device's RESULT does not end in `"}`: part of it is missing.
@@ -69,6 +71,7 @@ impl fmt::Display for DecodeErrorKind {
             Self::Type => write!(f, "the message type is not 1 to 32 of A-Z, 0-9 and _"),
             Self::From(error) => write!(f, "the sender's device id is not valid: {error}"),
             Self::Address => write!(f, "not an address: IP:PORT is expected"),
+            Self::NoObject => write!(f, "the payload is not a JSON object"),
             Self::Json(reason) => write!(f, "the payload is not a JSON object of this type: {reason}"),
             Self::CutOff => write!(f, "the output is cut off: it does not end in \"}}"),
             Self::Id { field, error } => write!(f, "{field} is not a valid id: {error}"),

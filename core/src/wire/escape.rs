@@ -33,6 +33,7 @@ pub(super) fn json(out: &mut Vec<u8>, text: &str, backslashes: usize) {
 /// last sees one. With `quotes`, quotes are escaped too, since grep would end the text there. A NUL cannot be
 /// carried by any shell and is dropped.
 pub(super) fn echoed(out: &mut Vec<u8>, text: &str, backslashes: usize, quotes: bool) {
+    let text = text.trim_start_matches('\0');
     let rest = match text.strip_prefix('-') {
         // The last echo prints the text alone and would take `-n` for an option.
         Some(rest) => {
@@ -62,10 +63,16 @@ pub(super) fn echoed(out: &mut Vec<u8>, text: &str, backslashes: usize, quotes: 
 }
 
 /// Appends `text` for echoes that interpret nothing: what cannot be carried is replaced by what looks like it.
+/// The last echo prints the text alone: a space keeps it from being taken for an option.
 pub(super) fn literal(out: &mut Vec<u8>, text: &str, quotes: bool) {
     if is_echo_option(text) {
         out.push(b' ');
     }
+    substituted(out, text, quotes);
+}
+
+/// A space for a control character, typographic quotes for plain ones; a NUL is dropped.
+fn substituted(out: &mut Vec<u8>, text: &str, quotes: bool) {
     let mut opening = true;
     runs_after(
         out,
@@ -74,8 +81,11 @@ pub(super) fn literal(out: &mut Vec<u8>, text: &str, quotes: bool) {
         |out, byte, before| match byte {
             0 => {}
             b'"' => {
-                opening = before
-                    .is_none_or(|b| b <= b' ' || matches!(b, b'(' | b'[' | b'{' | b'\'' | b'"') && opening);
+                opening = match before {
+                    Some(b'"') => !opening,
+                    Some(byte) => byte <= b' ' || matches!(byte, b'(' | b'[' | b'{' | b'\''),
+                    None => true,
+                };
                 out.extend_from_slice(if opening { "“" } else { "”" }.as_bytes());
             }
             _ => out.push(b' '),
@@ -83,10 +93,10 @@ pub(super) fn literal(out: &mut Vec<u8>, text: &str, quotes: bool) {
     );
 }
 
-/// Appends `text` with nothing in it that JSON or an echo would interpret: as [`literal`], and without backslashes.
+/// Appends `text` with nothing in it that JSON or an echo would interpret: substituted, and without backslashes.
 pub(super) fn plain(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
-    literal(out, text, true);
+    substituted(out, text, true);
     let written = out.split_off(start);
     for byte in written {
         if byte == b'\\' {
@@ -102,9 +112,10 @@ fn octal(out: &mut Vec<u8>, byte: u8, backslashes: usize) {
     out.extend([b'0', b'0' + (byte >> 6), b'0' + ((byte >> 3) & 7), b'0' + (byte & 7)]);
 }
 
-/// Whether `echo` would take all of the text for options.
+/// Whether `echo` would take all of the text for options, once its NULs are dropped.
 fn is_echo_option(text: &str) -> bool {
-    text.strip_prefix('-').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b"neE".contains(&b)))
+    let mut bytes = text.bytes().filter(|b| *b != 0).peekable();
+    bytes.next() == Some(b'-') && bytes.peek().is_some() && bytes.all(|b| b"neE".contains(&b))
 }
 
 fn repeat(out: &mut Vec<u8>, byte: u8, times: usize) {

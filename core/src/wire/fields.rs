@@ -10,10 +10,67 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
 use super::message::{Capacity, Text};
-use crate::load::decimal;
+use crate::load::{Load, Percent, decimal};
 
-/// A scalar or anything else, as it was written.
-pub(super) type Raw<'a> = Option<&'a RawValue>;
+/// A number or a boolean as far as it could be read; anything else is unknown, whatever it is.
+pub(super) struct Value<T>(pub(super) Option<T>);
+
+impl<T> Default for Value<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Scalar> Deserialize<'de> for Value<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As text, so that no float enters core, and so that serde has no opinion about its type.
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(T::read(raw.get())))
+    }
+}
+
+/// What is read from the text of a JSON value.
+pub(super) trait Scalar: Sized {
+    fn read(text: &str) -> Option<Self>;
+}
+
+impl Scalar for bool {
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Scalar for u64 {
+    /// A whole number, rounded down; `None` for what is none, is negative or does not fit.
+    fn read(text: &str) -> Option<Self> {
+        // Nearly all are plain digits, which `parse` reads faster. A plus sign, which it takes too, is no JSON.
+        text.parse().ok().or_else(|| decimal(text, 0))
+    }
+}
+
+impl Scalar for u16 {
+    fn read(text: &str) -> Option<Self> {
+        u64::read(text).and_then(|value| value.try_into().ok())
+    }
+}
+
+impl Scalar for Load {
+    fn read(text: &str) -> Option<Self> {
+        Self::from_decimal(text)
+    }
+}
+
+impl Scalar for Percent {
+    fn read(text: &str) -> Option<Self> {
+        u64::read(text).and_then(|value| value.try_into().ok()).and_then(Self::new)
+    }
+}
+
+impl Scalar for Duration {
+    /// Seconds as a decimal number, at the grain of a millisecond.
+    fn read(text: &str) -> Option<Self> {
+        decimal(text, 3).map(Self::from_millis)
+    }
+}
 
 /// A short string that is checked rather than kept.
 #[derive(serde::Deserialize)]
@@ -42,87 +99,41 @@ impl<'de> Deserialize<'de> for Kept {
     }
 }
 
-/// Makes the struct of a payload: the marker's two fields, then those that are named.
+/// Makes the struct of a payload: the marker's two fields, ids and words that are checked, values, and texts.
 macro_rules! payload {
-    ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+    ($name:ident { $($short:ident),* } { $($value:ident: $type:ty),* $(,)? } { $($text:ident),* }) => {
         #[derive(serde::Deserialize)]
         pub(super) struct $name<'a> {
-            #[serde(borrow)]
-            pub(super) bidmesh: Raw<'a>,
-            #[serde(borrow)]
-            pub(super) boot: Option<Short<'a>>,
-            $(#[serde(borrow)] pub(super) $field: Option<$type>,)*
-        }
-    };
-    // `borrow` is refused by serde on a type without a lifetime, so kept texts are named apart.
-    ($name:ident { $($field:ident: $type:ty),* $(,)? } kept { $($text:ident),* }) => {
-        #[derive(serde::Deserialize)]
-        pub(super) struct $name<'a> {
-            #[serde(borrow)]
-            pub(super) bidmesh: Raw<'a>,
+            #[serde(default)]
+            pub(super) bidmesh: Value<u16>,
             #[serde(borrow)]
             pub(super) boot: Option<Short<'a>>,
-            $(#[serde(borrow)] pub(super) $field: Option<$type>,)*
+            $(#[serde(borrow)] pub(super) $short: Option<Short<'a>>,)*
+            $(#[serde(default)] pub(super) $value: Value<$type>,)*
             $(pub(super) $text: Option<Kept>,)*
         }
     };
 }
 
-payload!(BidRequestFields {
-    task_id: Short<'a>,
-    prompt_bytes: &'a RawValue,
-    deadline: &'a RawValue,
-} kept { task_type, prompt });
-payload!(BidFields {
-    task_id: Short<'a>,
-    bid_id: Short<'a>,
-    cpu_load: &'a RawValue,
-    ram_load: &'a RawValue,
-    battery: &'a RawValue,
-    charging: &'a RawValue,
-    has_npu: &'a RawValue,
-    slots: &'a RawValue,
-    running: &'a RawValue,
-    yours: &'a RawValue,
-} kept { device_id });
-payload!(TaskFields {
-    task_id: Short<'a>,
-    bid_id: Short<'a>,
-    use_npu: &'a RawValue,
-} kept { prompt, prompt_type, task_type });
-payload!(ResultFields {
-    task_id: Short<'a>,
-    status: Short<'a>,
-    output_was_not_utf8: &'a RawValue,
-} kept { device_id, output });
-payload!(RefusalFields {
-    task_id: Short<'a>,
-    reason: Short<'a>,
-    retry_after_ms: &'a RawValue,
-    slots: &'a RawValue,
-    running: &'a RawValue,
-    yours: &'a RawValue,
-});
-payload!(AwardFields { task_id: Short<'a>, have: &'a RawValue });
-payload!(ProgressFields { task_id: Short<'a>, offset: &'a RawValue } kept { text });
-payload!(MarkerFields {});
-
-/// A whole number; `None` for what is none, is negative or does not fit.
-pub(super) fn whole<T: TryFrom<u64>>(raw: Raw<'_>) -> Option<T> {
-    decimal(raw?.get(), 0).and_then(|value| T::try_from(value).ok())
-}
-
-/// `true` or `false`, written so.
-pub(super) fn boolean(raw: Raw<'_>) -> Option<bool> {
-    raw?.get().parse().ok()
-}
-
-/// Seconds as a decimal number, at the grain of a millisecond.
-pub(super) fn seconds(raw: Raw<'_>) -> Option<Duration> {
-    decimal(raw?.get(), 3).map(Duration::from_millis)
-}
+payload!(BidRequestFields { task_id } { prompt_bytes: u64, deadline: Duration } { task_type, prompt });
+payload!(BidFields { task_id, bid_id } {
+    cpu_load: Load,
+    ram_load: Load,
+    battery: Percent,
+    charging: bool,
+    has_npu: bool,
+    slots: u16,
+    running: u16,
+    yours: u16,
+} { device_id });
+payload!(TaskFields { task_id, bid_id } { use_npu: bool } { prompt, prompt_type, task_type });
+payload!(ResultFields { task_id, status } { output_was_not_utf8: bool } { device_id, output });
+payload!(RefusalFields { task_id, reason } { retry_after_ms: u64, slots: u16, running: u16, yours: u16 } {});
+payload!(AwardFields { task_id } { have: u64 } {});
+payload!(ProgressFields { task_id } { offset: u64 } { text });
+payload!(MarkerFields {} {} {});
 
 /// Slots and running tasks; `yours` may be missing, the other two belong together.
-pub(super) fn capacity(slots: Raw<'_>, running: Raw<'_>, yours: Raw<'_>) -> Option<Capacity> {
-    Some(Capacity { slots: whole(slots)?, running: whole(running)?, yours: whole(yours).unwrap_or(0) })
+pub(super) fn capacity(slots: Value<u16>, running: Value<u16>, yours: Value<u16>) -> Option<Capacity> {
+    Some(Capacity { slots: slots.0?, running: running.0?, yours: yours.0.unwrap_or(0) })
 }

@@ -430,7 +430,8 @@ impl Dialect {
 /// What the decoder had to mend to read a message, in the order in which it tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 pub struct Repairs {
-    /// Values were missing (`"cpu_load": ,`) and were read as null: a shell device without awk.
+    /// Values were missing (`"cpu_load": ,`, a shell device without awk) or no JSON (`nan`, `45%`, `0,45`), and were
+    /// read as null.
     pub missing_values: bool,
     /// Control characters stood raw inside JSON strings and were read as themselves.
     pub raw_control_characters: bool,

@@ -16,7 +16,7 @@ pub(super) fn lossy(bytes: &[u8]) -> String {
 }
 
 /// `text` with raw control characters in strings escaped, and `null` where a value after a colon is missing or is
-/// a word that JSON does not have (`nan`). `None` if there is nothing to mend.
+/// a word that JSON does not have (`nan`, `45%`, `0,45`). `None` if there is nothing to mend.
 pub(super) fn mend(text: &str, repairs: &mut Repairs) -> Option<String> {
     let bytes = text.as_bytes();
     let mut mended = String::new();
@@ -29,7 +29,7 @@ pub(super) fn mend(text: &str, repairs: &mut Repairs) -> Option<String> {
             b'"' => at = string(text, at, &mut mended, &mut copied, repairs),
             b':' => {
                 let start = at + bytes.iter().skip(at).take_while(|b| is_space(**b)).count();
-                let end = start + bytes.iter().skip(start).take_while(|b| is_word(**b)).count();
+                let end = word_end(bytes, start);
                 let nothing = start == end && matches!(bytes.get(start), Some(b',' | b'}' | b']'));
                 let word = text.get(start..end).unwrap_or("");
                 if nothing || (start != end && !is_json_scalar(word)) {
@@ -62,8 +62,9 @@ fn string(
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => return at + 1,
-            // A control character after a backslash is no escape; the backslash is left for JSON to refuse.
-            b'\\' if bytes.get(at + 1).is_some_and(|b| *b >= 0x20) => at += 1,
+            // A control character after a backslash is no escape: both are left for JSON to refuse. Mended alone it
+            // would make an escaped backslash of the one before.
+            b'\\' => at += 1,
             0..0x20 => {
                 mended.push_str(text.get(*copied..at).unwrap_or(""));
                 mended.push_str("\\u00");
@@ -79,7 +80,22 @@ fn string(
     at
 }
 
-const fn is_space(byte: u8) -> bool {
+/// Where the word that begins at `start` ends. A comma before a digit is part of it: in an object a quote follows
+/// the comma between two fields, so it can only be a decimal comma.
+fn word_end(bytes: &[u8], start: usize) -> usize {
+    let mut end = start;
+    while let Some(&byte) = bytes.get(end) {
+        let decimal_comma = byte == b',' && end > start && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
+        if !is_word(byte) && !decimal_comma {
+            break;
+        }
+        end += 1;
+    }
+    end
+}
+
+/// White space as JSON has it.
+pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 

@@ -1,0 +1,4 @@
+//! See `check_roundtrip`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bidmesh_fuzz::checks::check_roundtrip(bytes));
