@@ -2,12 +2,9 @@
 //!
 //! `cargo bench -p bidmesh-core --bench auction` prints the table; the last column compares each row with the first.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a benchmark may fail, and prints"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may fail")]
+#![allow(clippy::disallowed_types, reason = "it measures core from outside, with a clock and with fractions")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of a benchmark")]
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -98,7 +95,7 @@ impl Mesh {
         mesh.deliver(&out);
         for n in 0..mesh.bidders.len() {
             let address = mesh.bidders[n].1;
-            let out = mesh.from(n, Body::Hello(Advertised::from(address)));
+            let out = mesh.hears(n, Body::Hello(Advertised::from(address)));
             mesh.deliver(&out);
         }
         mesh
@@ -111,7 +108,7 @@ impl Mesh {
         out
     }
 
-    fn from(&mut self, n: usize, body: Body) -> Outbox {
+    fn hears(&mut self, n: usize, body: Body) -> Outbox {
         let (from, source, boot) = self.bidders[n].clone();
         let message = Message { from, marker: Some(Marker { version: 1, boot }), body };
         self.handle(Input::Received { source, message: Ok(Decoded { message, repairs: Repairs::default() }) })
@@ -164,11 +161,11 @@ impl Mesh {
         let last = devices - 1;
         let start = Instant::now();
         for (n, bid) in bids.iter().take(last).enumerate() {
-            black_box(self.from(n, Body::BidResponse(bid.clone())));
+            black_box(self.hears(n, Body::BidResponse(bid.clone())));
         }
         let each = start.elapsed().as_secs_f64() / last as f64;
         let start = Instant::now();
-        let out = self.from(last, Body::BidResponse(bids[last].clone()));
+        let out = self.hears(last, Body::BidResponse(bids[last].clone()));
         let end = start.elapsed().as_secs_f64();
         let decided = |action: &Action| matches!(action, Action::Report(Report::Outcome { outcome, .. }) if outcome.status == OutcomeStatus::Decided);
         assert!(out.actions.iter().any(decided), "the auction is over");

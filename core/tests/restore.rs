@@ -72,7 +72,7 @@ impl Restarted {
         &self.out
     }
 
-    fn from_b(&mut self, millis: u64, body: Body) -> &Outbox {
+    fn hears_b(&mut self, millis: u64, body: Body) -> &Outbox {
         let marker = Some(Marker { version: 1, boot: BootId::new("b1").unwrap() });
         let message = Message { from: id("B"), marker, body };
         let decoded = Decoded { message, repairs: Repairs::default() };
@@ -122,7 +122,7 @@ fn an_awarded_task_is_asked_for_before_it_is_auctioned_again() {
         output: "kept for you".into(),
         output_was_not_utf8: false,
     };
-    device.from_b(100, Body::Result(result));
+    device.hears_b(100, Body::Result(result));
     let sequence = device.out.actions.iter().find_map(|action| match action {
         Action::Persist { sequence, record: Record::Outcome { .. }, .. } => Some(*sequence),
         _ => None,
@@ -139,7 +139,7 @@ fn an_award_that_the_worker_does_not_know_goes_to_the_next() {
     let mut device = Restarted::with(records);
     let award = AwardId::new("task_1.1.abcde").unwrap();
     let reject = Reject { award, reason: Reason::Unknown, retry_after: None, capacity: None };
-    let out = device.from_b(100, Body::Reject(reject));
+    let out = device.hears_b(100, Body::Reject(reject));
     assert!(out.events.iter().any(|event| matches!(event, Event::Opened { .. })), "{:?}", out.events);
 }
 

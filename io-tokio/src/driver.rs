@@ -160,12 +160,19 @@ impl Following {
     }
 }
 
+/// A prompt that is handed in, and who waits to hear whether it is taken on.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    pub(crate) submission: Box<Submission>,
+    pub(crate) submitter: oneshot::Sender<Result<Following, Refused>>,
+}
+
 /// What a handle asks of the driver.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Something happened that core knows as an input and that has no answer.
     Tell(Input),
-    Submit(Box<Submission>, oneshot::Sender<Result<Following, Refused>>),
+    Submit(Prompt),
     Follow(TaskId, oneshot::Sender<Option<Following>>),
     Say(DeviceId, Body, oneshot::Sender<Option<Option<SendFailure>>>),
     Snapshot(oneshot::Sender<Snapshot>),
@@ -181,14 +188,16 @@ impl Handle {
     }
 
     /// Tells the device of something that has no answer: [`Input::Cancel`], [`Input::Pause`], [`Input::Resume`],
-    /// [`Input::Reconfigured`], [`Input::PeersEdited`], [`Input::AddressChanged`], [`Input::Shutdown`].
+    /// [`Input::Reconfigured`], [`Input::PeersEdited`], [`Input::AddressChanged`], [`Input::Shutdown`]. Returns before
+    /// the device has taken it in; what is asked through handles is taken in order, so whatever comes later finds it done.
     pub async fn tell(&self, input: Input) -> Result<(), Ended> {
         self.requests.send(Request::Tell(input)).await.map_err(|_| Ended)
     }
 
     /// Hands in a prompt; returns when it is taken on or refused. The submission's `ticket` is set by the driver.
     pub async fn submit(&self, submission: Submission) -> Result<Result<Following, Refused>, Ended> {
-        self.ask(|answer| Request::Submit(Box::new(submission), answer)).await
+        let submission = Box::new(submission);
+        self.ask(|submitter| Request::Submit(Prompt { submission, submitter })).await
     }
 
     /// Watches a task that is open or ended not long ago, from its beginning; `None` if there is none of that name.

@@ -558,8 +558,12 @@ impl Host {
         };
         let mut people = JoinSet::new();
         people.spawn(probe.clone().watch(handle.events()));
-        handle.tell(Input::PeersEdited(self.peers.clone())).await.map_err(|_| "the device ended at once")?;
-        people.spawn(probe.work());
+        let peers = self.peers.clone();
+        people.spawn(async move {
+            // Nobody asks a device that knows no peers yet. One that ends at once needs none.
+            let _ = handle.tell(Input::PeersEdited(peers)).await;
+            probe.work().await;
+        });
         let end = driver.run().await;
         self.record.note(id, What::Ended(format!("{end:?}")));
         Ok(())

@@ -152,8 +152,8 @@ fn it_knows_nothing_of_the_award_when_asked() {
 #[test]
 fn it_always_says_that_it_runs_and_gives_no_result() {
     let manner = |body: &Body| award(body).map(|award| vec![accept(award)]).unwrap_or_default();
-    // Every question is answered: only the limit for the whole run ends it.
-    let (mesh, asked) = ask(35, manner, 42 * SECOND, |config| config.timing.run_limit = 40 * SECOND);
+    // Every question is answered, which is no progress: the limit for a result ends it.
+    let (mesh, asked) = ask(35, manner, 42 * SECOND, |config| config.timing.result_timeout = 40 * SECOND);
     assert_answered_by_c(&asked, 2);
     assert!(received_by_puppet(&mesh, "QUERY") >= 2);
 }

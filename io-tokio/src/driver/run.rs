@@ -1,6 +1,7 @@
 //! The loop: takes whatever comes first, hands it to the device, does what the device owes.
 
-use std::future::{Future, pending};
+use std::collections::VecDeque;
+use std::future::{Future, pending, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::RunOutcome;
+use bidmesh_core::outbox::Refusal;
 use bidmesh_core::restore::Restored;
 use bidmesh_core::{Action, Config, Device, Event, Identity, Input, Outbox, Time};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -18,7 +20,7 @@ use super::sampler::{Sampler, Sampling};
 use super::sends::Sends;
 use super::watchers::Watchers;
 use super::writes::Writes;
-use super::{Handle, Noticed, Request};
+use super::{Handle, Noticed, Prompt, Refused, Request};
 use crate::clock::Clock;
 use crate::execute::{Executor, Job};
 use crate::network::{Incoming, Network, Outgoing};
@@ -30,6 +32,12 @@ mod tests;
 
 /// Requests that wait for the device.
 const REQUESTS: usize = 64;
+
+/// Prompts that wait until the executor has told what it can do, or while the store is slow; a further one is refused.
+const PROMPTS: usize = 1024;
+
+/// What a prompt that was refused for that is told about when to try again.
+const RETRY_AFTER_MS: u64 = 2000;
 
 /// Events that a reader may be behind.
 const EVENTS: usize = 1024;
@@ -128,7 +136,9 @@ struct Running<N, C> {
     peers: watch::Sender<Vec<(DeviceId, SocketAddr)>>,
     events: broadcast::Sender<Arc<Noticed>>,
     output_bytes: usize,
-    /// Whether it is known what the executor can do: before that, a prompt would find a device without one.
+    /// Prompts that wait.
+    prompts: VecDeque<Prompt>,
+    /// Whether it is known what the executor can do.
     ready: bool,
     halted: bool,
 }
@@ -150,6 +160,7 @@ impl<N: Network, C: Clock> Running<N, C> {
             executor: parts.executor,
             peers: parts.peers,
             events,
+            prompts: VecDeque::new(),
             ready: false,
             halted: false,
         }
@@ -162,8 +173,7 @@ impl<N: Network, C: Clock> Running<N, C> {
         let mut anybody = true;
         while !self.halted {
             self.wake.set(self.device.deadline().map(|(at, _)| at));
-            // People and peers wait while the store is slow; nothing else does.
-            let open = self.ready && !self.writes.is_full();
+            let open = self.is_open();
             // One thing at a time, and chosen at random among those that are ready: whatever floods this device,
             // its deadlines and its own work get their turn.
             let input = tokio::select! {
@@ -179,20 +189,32 @@ impl<N: Network, C: Clock> Running<N, C> {
                     let Incoming { source, message } = incoming;
                     Input::Received { source, message }
                 }
-                request = requests.recv(), if open && anybody => match request {
-                    Some(request) => match self.answer(request) {
+                () = ready(()), if open && !self.prompts.is_empty() => match self.prompts.pop_front() {
+                    Some(prompt) => self.submit(prompt),
+                    None => continue,
+                },
+                request = requests.recv(), if anybody => {
+                    anybody = request.is_some();
+                    match request.and_then(|request| self.answer(request)) {
                         Some(input) => input,
                         None => continue,
-                    },
-                    None => {
-                        anybody = false;
-                        continue;
                     }
-                },
+                }
             };
             self.handle(input);
         }
         End::Drained
+    }
+
+    /// Whether prompts and messages are taken in. They wait until it is known what the executor can do, since a prompt
+    /// would find a device without one, and while too much waits for the store. Nothing else waits for either.
+    fn is_open(&self) -> bool {
+        self.ready && !self.writes.is_full()
+    }
+
+    fn submit(&mut self, Prompt { mut submission, submitter }: Prompt) -> Input {
+        submission.ticket = self.watchers.submits(submission.attached, submitter);
+        Input::Submit(*submission)
     }
 
     /// Answers what needs no input; else says which input it is.
@@ -200,9 +222,13 @@ impl<N: Network, C: Clock> Running<N, C> {
         // Whoever does not wait for an answer any more needs none.
         match request {
             Request::Tell(input) => return tellable(&input).then_some(input),
-            Request::Submit(mut submission, submitter) => {
-                submission.ticket = self.watchers.submits(submission.attached, submitter);
-                return Some(Input::Submit(*submission));
+            Request::Submit(prompt) if self.is_open() && self.prompts.is_empty() => {
+                return Some(self.submit(prompt));
+            }
+            Request::Submit(prompt) if self.prompts.len() < PROMPTS => self.prompts.push_back(prompt),
+            Request::Submit(prompt) => {
+                let refused = Refused { why: Refusal::QueueFull, retry_after_ms: Some(RETRY_AFTER_MS) };
+                drop(prompt.submitter.send(Err(refused)));
             }
             Request::Say(to, body, sayer) => {
                 return Some(Input::Say { ticket: self.watchers.says(sayer), to, body });

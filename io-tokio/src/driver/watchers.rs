@@ -2,6 +2,7 @@
 //! that tasks' watchers look at.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -131,13 +132,22 @@ impl Watchers {
             let _ = submitter.send(Ok(closed(task, outcome)));
             return;
         }
-        let watched = self.open.entry(task.clone()).or_insert_with(|| Watched::new(position, attached));
-        // A task goes on without watchers if any of those who joined it wants that.
-        watched.attached &= attached;
-        let following = watched.follow(task.clone());
-        if watched.attached {
-            self.deserted.push(Box::pin(last_left(task, Arc::clone(&watched.answer))));
-        }
+        let watched = match self.open.entry(task.clone()) {
+            Entry::Vacant(entry) => {
+                let watched = entry.insert(Watched::new(position, attached));
+                if attached {
+                    self.deserted.push(Box::pin(last_left(task.clone(), Arc::clone(&watched.answer))));
+                }
+                watched
+            }
+            Entry::Occupied(entry) => {
+                let watched = entry.into_mut();
+                // A task goes on without watchers if any of those who joined it wants that.
+                watched.attached &= attached;
+                watched
+            }
+        };
+        let following = watched.follow(task);
         // If the submitter is gone, this drops the task's first watcher, which cancels it if it is attached.
         let _ = submitter.send(Ok(following));
     }
@@ -330,6 +340,21 @@ mod tests {
         drop(scene.submit(false));
         drop(attached);
         assert_eq!(scene.deserted().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_join_a_task_and_leave_cost_nothing_that_stays() {
+        let mut scene = Scene::new();
+        let first = scene.submit(true);
+        for _ in 0..100 {
+            drop(scene.submit(true));
+        }
+        assert_eq!(scene.deserted().await, None);
+        assert_eq!((scene.watchers.open.len(), scene.watchers.deserted.len()), (1, 1));
+        assert!(scene.watchers.submitted.is_empty());
+        drop(first);
+        assert_eq!(scene.deserted().await, Some(Input::Cancel { task: task() }));
+        assert_eq!(scene.watchers.deserted.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

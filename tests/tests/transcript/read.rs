@@ -46,7 +46,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "h" => value * 3600.0,
         _ => return Err(format!("no time: {text}")),
     };
-    Ok(Duration::from_millis((seconds * 1000.0).round() as u64))
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("{text}: {error}"))
 }
 
 pub(super) fn run(word: Option<&String>) -> Result<RunId, String> {

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use bidmesh_core::Submission;
 use bidmesh_core::id::TaskId;
 use bidmesh_core::input::{Executor as Ability, SendFailure, Sensors as Reading};
 use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record, RunId, SendId, Sequence};
@@ -136,9 +137,14 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
+fn handle() -> (Handle, mpsc::Receiver<Request>) {
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    (Handle { requests, events: broadcast::Sender::new(1) }, receiver)
+}
+
 /// What `attend` returns within this time.
 async fn attend(running: &mut Running<World, TokioClock>, world: &World, time: Duration) -> Option<End> {
-    let (_handles, mut requests) = mpsc::channel(1);
+    let (_handle, mut requests) = handle();
     tokio::time::timeout(time, running.attend(world, &mut requests)).await.ok()
 }
 
@@ -177,24 +183,55 @@ async fn the_end_does_not_wait_for_a_store_that_hangs() {
     assert_eq!(begun.elapsed().as_secs(), ENDING.as_secs());
 }
 
-#[tokio::test(start_paused = true)]
-async fn nobody_is_listened_to_while_too_much_waits_for_the_store() {
-    for (waiting, listens) in [(1000, true), (1100, false)] {
-        let world = World::default();
-        world.see(|seen| seen.stuck = true);
-        let mut running = running(&world);
-        running.perform(persist(0, true), Time::ZERO);
-        assert!(attend(&mut running, &world, Duration::from_secs(1)).await.is_none(), "a write is under way");
-        for number in 1..=waiting {
-            running.perform(persist(number, true), Time::ZERO);
-        }
-        let (handles, mut requests) = mpsc::channel(1);
-        let (asker, mut answer) = oneshot::channel();
-        handles.send(Request::Decisions(asker)).await.expect("room");
-        let attending = running.attend(&world, &mut requests);
-        assert!(tokio::time::timeout(Duration::from_secs(60), attending).await.is_err());
-        assert_eq!(answer.try_recv().is_ok(), listens, "{waiting} records wait");
+/// With this many records that wait for a store that hangs: whether a prompt is taken in. Everything else must be.
+async fn takes_prompts(records: u64) -> bool {
+    let world = World::default();
+    world.see(|seen| seen.stuck = true);
+    let mut running = running(&world);
+    running.perform(persist(0, true), Time::ZERO);
+    assert!(attend(&mut running, &world, Duration::from_secs(1)).await.is_none(), "a write is under way");
+    for number in 1..=records {
+        running.perform(persist(number, true), Time::ZERO);
     }
+    let (handle, mut requests) = handle();
+    let people = async {
+        // It is refused as soon as it is looked at.
+        let prompt = handle.submit(Submission::new(0, ""));
+        let taken = tokio::time::timeout(Duration::from_secs(60), prompt).await.is_ok();
+        handle.decisions().await.expect("runs");
+        handle.tell(Input::Shutdown { within: Duration::ZERO }).await.expect("runs");
+        taken
+    };
+    let (end, taken) = tokio::join!(running.attend(&world, &mut requests), people);
+    assert!(matches!(end, End::Drained | End::OutOfTime));
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn prompts_wait_while_too_much_waits_for_the_store_and_nothing_else_does() {
+    assert!(takes_prompts(1000).await);
+    assert!(!takes_prompts(1100).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn prompts_that_wait_are_bounded() {
+    let world = World::default();
+    let mut running = running(&world);
+    let mut answers = Vec::new();
+    for _ in 0..=PROMPTS {
+        let (submitter, answer) = oneshot::channel();
+        let prompt = Prompt { submission: Box::new(Submission::new(0, "")), submitter };
+        assert!(running.answer(Request::Submit(prompt)).is_none(), "the executor has not told yet");
+        answers.push(answer);
+    }
+    let refused = answers.pop().expect("the last").try_recv().expect("answered").expect_err("refused");
+    assert_eq!(refused.why, Refusal::QueueFull);
+    assert!(answers.iter_mut().all(|answer| answer.try_recv().is_err()));
+    attend(&mut running, &world, Duration::from_secs(1)).await;
+    let empty = |answer: &mut oneshot::Receiver<_>| {
+        matches!(answer.try_recv(), Ok(Err(Refused { why: Refusal::EmptyPrompt, .. })))
+    };
+    assert!(answers.iter_mut().all(empty), "then all are looked at");
 }
 
 #[tokio::test(start_paused = true)]
