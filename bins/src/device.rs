@@ -200,8 +200,8 @@ impl Device {
         Change::Edited(Some(Line::new("INFO", 0, text)))
     }
 
-    /// Ends it in order.
-    async fn shut_down(mut self) {
+    /// Ends it in order, within a moment.
+    pub async fn shut_down(mut self) {
         if self.running.handle.tell(Input::Shutdown { within: GOODBYE }).await.is_ok() {
             self.running.ended().await;
         }

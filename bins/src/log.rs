@@ -5,6 +5,7 @@ mod date;
 mod describe;
 mod file;
 mod keeper;
+mod screen;
 
 use std::time::SystemTime;
 

@@ -22,17 +22,38 @@ pub enum Peers {
     List,
     /// Add a device, or change its address
     Add {
-        /// Its id
-        device: DeviceId,
+        /// Its id, or id and address as in `up --peer`
+        #[arg(value_name = "DEVICE[=ADDR:PORT]")]
+        peer: String,
         /// Where it listens; port 9999 if absent
         #[arg(value_name = "ADDR[:PORT]", value_parser = address)]
-        address: SocketAddr,
+        address: Option<SocketAddr>,
     },
     /// Remove a device; it stays out until it is added again
     Remove {
         /// Its id
         device: DeviceId,
     },
+}
+
+/// Reads `ID=ADDR:PORT`.
+pub fn id_and_address(text: &str) -> Result<(DeviceId, SocketAddr), String> {
+    let (id, at) = text.split_once('=').ok_or_else(|| {
+        format!("`{text}` has no address; write ID=ADDR:PORT, such as Device_B=192.168.1.102:9999")
+    })?;
+    let id = DeviceId::new(id).map_err(|why| format!("`{id}` is no device id: {why}"))?;
+    Ok((id, address(at)?))
+}
+
+/// What `peers add` was given, in either of its forms.
+fn added(peer: &str, at: Option<SocketAddr>) -> Result<(DeviceId, SocketAddr), Failure> {
+    match at {
+        None => id_and_address(peer).map_err(Failure::usage),
+        Some(at) => match DeviceId::new(peer) {
+            Ok(id) => Ok((id, at)),
+            Err(why) => Err(Failure::usage(format!("`{peer}` is no device id: {why}"))),
+        },
+    }
 }
 
 /// Reads `ADDR:PORT`, or `ADDR` with the mesh's port.
@@ -64,7 +85,8 @@ async fn of_device(client: &Client, output: &Output, peers: &Peers) -> Result<Ex
             let peers: Vec<Peer> = client.get("/v1/peers").await?;
             if output.json { output.json(&peers)? } else { output.foreign(&words::peers(&peers))? }
         }
-        Peers::Add { device, address } => {
+        Peers::Add { peer, address } => {
+            let (device, address) = added(peer, *address)?;
             let body = PeerAddress { address: address.to_string() };
             client.tell(Method::PUT, &format!("/v1/peers/{device}"), &body).await?;
             output.note(&format!("{device} is in the address book, at {address}"));
@@ -85,8 +107,9 @@ fn of_file(directory: &MeshDirectory, output: &Output, peers: &Peers) -> Result<
                 book.iter().map(|(device, address)| Peer::listed(device, *address)).collect();
             if output.json { output.json(&peers)? } else { output.result(&words::peers_of_file(&peers))? }
         }
-        Peers::Add { device, address } => {
-            directory.edit_peers(|file| file.set(device, *address)).map_err(device::of_files)?;
+        Peers::Add { peer, address } => {
+            let (device, address) = added(peer, *address)?;
+            directory.edit_peers(|file| file.set(&device, address)).map_err(device::of_files)?;
             output.note(&format!("{device} is in the address book, at {address}"));
         }
         Peers::Remove { device } => {
@@ -104,6 +127,14 @@ fn of_file(directory: &MeshDirectory, output: &Output, peers: &Peers) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_added_in_either_form() {
+        let device = || (DeviceId::new("B").unwrap(), "10.0.0.7:9".parse().unwrap());
+        assert_eq!(added("B=10.0.0.7:9", None), Ok(device()));
+        assert_eq!(added("B", Some(device().1)), Ok(device()));
+        assert!(added("B", None).is_err() && added("a|b", Some(device().1)).is_err());
+    }
 
     #[test]
     fn addresses_have_the_meshs_port_unless_they_say_another() {

@@ -27,8 +27,16 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     device.publish()?;
     ready(&output, &device, &mut keeper)?;
     let result = attend(&mut device, &mut keeper, &mut signals, within).await;
+    let ended = match result {
+        Ok(ended) => ended,
+        // Nobody reads our output any more: an end as orderly as any other.
+        Err(failure) => {
+            device.shut_down().await;
+            return Err(failure);
+        }
+    };
     keeper.drain()?;
-    match result? {
+    match ended {
         Ended::Itself(End::Unreadable(error)) => Err(Failure::failed(format!(
             "the store in {} cannot be read: {error}; repair it or move it away",
             device.directory().display()

@@ -19,7 +19,7 @@ pub struct DeviceFlags {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
     /// A device to know from the beginning; may be given again. It goes into peers.txt
-    #[arg(long = "peer", value_name = "ID=ADDR:PORT", value_parser = peer)]
+    #[arg(long = "peer", value_name = "ID=ADDR:PORT", value_parser = peers::id_and_address)]
     pub peers: Vec<(DeviceId, SocketAddr)>,
     /// What runs prompts here: command:PATH, openai:URL, none
     #[arg(long, value_name = "EXECUTOR")]
@@ -49,15 +49,6 @@ impl DeviceFlags {
             overrides.flag(flag, key, &value)
         })
     }
-}
-
-/// Reads `ID=ADDR:PORT`.
-fn peer(text: &str) -> Result<(DeviceId, SocketAddr), String> {
-    let (id, address) = text.split_once('=').ok_or_else(|| {
-        format!("`{text}` is no peer; write ID=ADDR:PORT, such as Device_B=192.168.1.102:9999")
-    })?;
-    let id = DeviceId::new(id).map_err(|why| format!("`{id}` is no device id: {why}"))?;
-    Ok((id, peers::address(address)?))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,10 +32,15 @@ pub fn rotated(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// What people wrote to each other stands in it: it is its owner's alone.
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
 impl LogFile {
     /// Opens the log at `path` and goes on at its end.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let file = append_to(&path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path, file, bytes, bytes_max: BYTES_MAX, second: 0, lines: 0, left_out: 0 })
     }
@@ -65,7 +71,7 @@ impl LogFile {
         written.push('\n');
         if self.bytes > 0 && self.bytes + written.len() as u64 > self.bytes_max {
             fs::rename(&self.path, rotated(&self.path))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            self.file = append_to(&self.path)?;
             self.bytes = 0;
         }
         self.file.write_all(written.as_bytes())?;

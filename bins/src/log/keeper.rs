@@ -9,9 +9,10 @@ use bidmesh_io_tokio::driver::{Handle, Noticed};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use super::screen::Screen;
 use super::{Line, LogFile, describe};
 use crate::api::event_json;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 /// Who is told, beside the file.
@@ -30,13 +31,20 @@ pub struct Keeper {
     file: Option<LogFile>,
     output: Output,
     audience: Audience,
+    /// `None`: nobody watches, or the system has no thread for it.
+    screen: Option<Screen>,
 }
 
 impl Keeper {
     /// Begins with the next event.
     pub fn new(handle: &Handle, path: PathBuf, output: Output, audience: Audience) -> Self {
         let events = handle.events();
-        let mut keeper = Self { events, file: None, output, audience };
+        let screen = match (audience, output.json) {
+            (Audience::Elsewhere, _) => None,
+            (Audience::Watching(_), true) => Screen::stdout().ok(),
+            (Audience::Watching(_), false) => Screen::stderr().ok(),
+        };
+        let mut keeper = Self { events, file: None, output, audience, screen };
         match LogFile::open(path) {
             Ok(file) => keeper.file = Some(file),
             Err(error) => keeper.give_up(&error),
@@ -74,15 +82,16 @@ impl Keeper {
     fn keep(&mut self, noticed: &Noticed) -> Result<(), Failure> {
         let line = describe(&noticed.event);
         self.write(noticed.at, &line);
-        match self.audience {
-            Audience::Watching(_) if self.output.json => {
-                self.output.result(&format!("{}\n", event_json(noticed)))
-            }
-            _ => {
-                self.show(noticed.at, &line);
-                Ok(())
-            }
+        if !self.output.json {
+            self.show(noticed.at, &line);
+            return Ok(());
         }
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        let left_out = screen.take_left_out();
+        if left_out > 0 {
+            let _ = screen.line(serde_json::json!({ "event": "missed", "count": left_out }).to_string());
+        }
+        screen.line(event_json(noticed)).map_err(|_| Failure::silent(Exit::ClosedPipe))
     }
 
     fn missed(&mut self, missed: u64) -> Result<(), Failure> {
@@ -90,11 +99,18 @@ impl Keeper {
         Ok(())
     }
 
-    fn show(&self, at: SystemTime, line: &Line) {
-        if let Audience::Watching(level) = self.audience
-            && line.level <= level
-        {
-            self.output.note(&line.written(at));
+    fn show(&mut self, at: SystemTime, line: &Line) {
+        let Audience::Watching(level) = self.audience else { return };
+        if line.level > level || self.output.quiet {
+            return;
+        }
+        match &mut self.screen {
+            // With `--json` the screen is stdout, which is for events alone.
+            Some(screen) if !self.output.json => {
+                // A device whose terminal is gone goes on: its log is in the file.
+                let _ = screen.line(line.written(at));
+            }
+            _ => self.output.note(&line.written(at)),
         }
     }
 

@@ -21,7 +21,7 @@ impl NoExecutor {
 impl Default for NoExecutor {
     fn default() -> Self {
         Self::new(
-            "nothing runs prompts on this device: set `executor` to command:PATH (a program) or openai:URL (a model \
+            "nothing runs prompts on this device: set `executor.run` to command:PATH (a program) or openai:URL (a model \
              server)",
         )
     }

@@ -104,20 +104,13 @@ impl Mesh {
     /// Waits until everything that a decision depends on is known.
     async fn meet(&self) -> Result<(), Failure> {
         for (character, device) in CHARACTERS.iter().zip(&self.devices) {
-            wait(device, |now| {
-                let met = now.device.as_str() != ASKING
-                    || now.peers.iter().all(|peer| peer.device.as_str() == SHELL || peer.heard.is_some());
-                let worked = now.device.as_str() != BUSY || !now.runs.is_empty();
-                met && worked && now.sensors.cpu.is_some() && now.executor.available
-            })
-            .await
-            .ok_or_else(|| {
-                Failure::failed(format!(
-                    "{} of the demo is not ready after {} s: with --executor, check that it can run prompts",
-                    character.name,
-                    MEETING.as_secs()
-                ))
-            })?;
+            let ready = |now: &Snapshot| {
+                // The shell device says nothing before it is asked.
+                let mut others = now.peers.iter().filter(|peer| peer.device.as_str() != SHELL);
+                let met = character.name != ASKING || others.all(|peer| peer.heard.is_some());
+                met && (character.name != BUSY || !now.runs.is_empty()) && now.sensors.cpu.is_some()
+            };
+            wait(character.name, device, ready).await?;
         }
         Ok(())
     }
@@ -211,7 +204,7 @@ async fn keep_busy(devices: &[Assembled]) -> Result<Following, Failure> {
     let broken = |why: &str| Failure::failed(format!("{BUSY} of the demo cannot be kept busy: {why}"));
     let busy = CHARACTERS.iter().position(|character| character.name == BUSY);
     let device = busy.and_then(|busy| devices.get(busy)).ok_or_else(|| broken("it is not there"))?;
-    wait(device, |now| now.executor.available).await.ok_or_else(|| broken("it does not start"))?;
+    wait(BUSY, device, |_| true).await?;
     let mut submission = Submission::new(0, "something long");
     submission.eligible = Some(BTreeSet::from([id(BUSY)?]));
     match device.handle.submit(submission).await {
@@ -221,16 +214,28 @@ async fn keep_busy(devices: &[Assembled]) -> Result<Following, Failure> {
     }
 }
 
-/// Waits until a device is as wanted; `None` if it does not get so.
-async fn wait(device: &Assembled, wanted: impl Fn(&Snapshot) -> bool) -> Option<()> {
+/// Waits until a device can run prompts and is as wanted.
+async fn wait(name: &str, device: &Assembled, wanted: impl Fn(&Snapshot) -> bool) -> Result<(), Failure> {
     let until = Instant::now() + MEETING;
     while Instant::now() < until {
-        if wanted(&device.handle.snapshot().await.ok()?) {
-            return Some(());
+        let now = device
+            .handle
+            .snapshot()
+            .await
+            .map_err(|_| Failure::failed(format!("{name} of the demo has ended by itself")))?;
+        // Before anything is known of it, there is nothing to say about it.
+        if !now.executor.available && !now.executor.why.is_empty() {
+            return Err(Failure::failed(format!(
+                "{name} of the demo cannot run prompts: {}",
+                now.executor.why
+            )));
+        }
+        if now.executor.available && wanted(&now) {
+            return Ok(());
         }
         sleep(LOOK_AGAIN).await;
     }
-    None
+    Err(Failure::failed(format!("{name} of the demo is not ready after {} s; try again", MEETING.as_secs())))
 }
 
 /// Runs every prompt until it is stopped.
