@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{BidId, BootId, DeviceId};
+use bidmesh_core::input::Written;
 use bidmesh_core::load::Load;
 use bidmesh_core::outbox::OutcomeStatus;
 use bidmesh_core::restore::Restored;
@@ -123,7 +124,8 @@ impl Mesh {
                     self.deliver(&out);
                 }
                 Action::Persist { sequence, .. } => {
-                    let out = self.handle(Input::Persisted { sequence: *sequence, ok: true });
+                    let out =
+                        self.handle(Input::Persisted { sequence: *sequence, written: Written::Durable });
                     self.deliver(&out);
                 }
                 _ => {}

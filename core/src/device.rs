@@ -341,9 +341,9 @@ impl Running<'_> {
                 let known = self.work(|this, ctx| this.ran(ctx, run, outcome));
                 self.ignore_unless(known, Ignored::UnknownRun);
             }
-            Input::Persisted { sequence, ok } => {
+            Input::Persisted { sequence, written } => {
                 // What nobody waits for was written behind.
-                if !self.orchestrate(|this, ctx| this.persisted(ctx, sequence, ok)) {
+                if !self.orchestrate(|this, ctx| this.persisted(ctx, sequence, written)) {
                     self.protocol.bidder.persisted(sequence);
                 }
             }

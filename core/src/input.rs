@@ -93,13 +93,24 @@ pub enum Input {
         /// How.
         outcome: RunOutcome,
     },
-    /// A record is on disk, or could not be written.
+    /// The store is done with a record.
     Persisted {
         /// Which.
         sequence: Sequence,
-        /// Whether it is durable.
-        ok: bool,
+        /// How that ended.
+        written: Written,
     },
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// It survives a loss of power.
+    Durable,
+    /// There is no store: what depends on it goes on, for as long as the device lives.
+    NotKept,
+    /// It could not be written: what depends on it does not happen.
+    Failed,
 }
 
 /// How a send failed.

@@ -15,7 +15,7 @@ use crate::auction::Auction;
 use crate::context::Context;
 use crate::decision::Decision;
 use crate::id::{AwardId, DeviceId, TaskId};
-use crate::input::{Priority, Prompts, Submission, Ticket};
+use crate::input::{Priority, Prompts, Submission, Ticket, Written};
 use crate::outbox::{Event, Outcome, OutcomeStatus, Record, Refusal, Report, Sequence};
 use crate::policy::Policy;
 use crate::snapshot::TaskSnapshot;
@@ -410,14 +410,14 @@ impl Orchestrator {
     }
 
     /// The record with this number is on disk, or could not be written. `false`: none of ours.
-    pub(crate) fn persisted(&mut self, ctx: &mut Context<'_>, sequence: Sequence, ok: bool) -> bool {
+    pub(crate) fn persisted(&mut self, ctx: &mut Context<'_>, sequence: Sequence, written: Written) -> bool {
         let Some(number) = self.waiting_for_store.get(&sequence).copied() else { return false };
         self.with(ctx, number, |this, task, ctx| match &mut task.phase {
             Phase::Admitting { tickets, .. } => {
                 let tickets = core::mem::take(tickets);
-                this.admitted(ctx, task, &tickets, ok);
+                this.admitted(ctx, task, &tickets, written != Written::Failed);
             }
-            Phase::Awarded { .. } if ok => this.send_task(ctx, task),
+            Phase::Awarded { .. } if written != Written::Failed => this.send_task(ctx, task),
             Phase::Awarded { .. } => {
                 let why = String::from(
                     "the award could not be written to this device's disk; free some space there",
@@ -425,7 +425,7 @@ impl Orchestrator {
                 this.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
             }
             Phase::Closing { outcome, .. } => {
-                outcome.durable = ok;
+                outcome.durable = written == Written::Durable;
                 this.finish(ctx, task);
             }
             _ => {}
@@ -503,7 +503,7 @@ impl Orchestrator {
         for number in numbers {
             self.supersede(ctx, task, number);
         }
-        let outcome = Outcome { status, device, output, attempts: task.accepted_runs, why, durable: true };
+        let outcome = Outcome { status, device, output, attempts: task.accepted_runs, why, durable: false };
         if task.dry_run {
             task.phase = Phase::Closing { sequence: Sequence(0), outcome, acknowledge: None };
             self.finish(ctx, task);

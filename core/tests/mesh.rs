@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, TaskId};
-use bidmesh_core::input::{Executor, RunOutcome, SendFailure, Sensors};
+use bidmesh_core::input::{Executor, RunOutcome, SendFailure, Sensors, Written};
 use bidmesh_core::load::Load;
 use bidmesh_core::outbox::{OutcomeStatus, RunId, SendId};
 use bidmesh_core::restore::Restored;
@@ -384,7 +384,10 @@ impl World {
             }
             Action::Persist { sequence, .. } => {
                 let after = self.choices.millis(0, 5);
-                self.later(after, Happens::Input(node, boot, Input::Persisted { sequence, ok: true }));
+                self.later(
+                    after,
+                    Happens::Input(node, boot, Input::Persisted { sequence, written: Written::Durable }),
+                );
             }
             Action::Run { run, label, prompt, .. } => self.run(node, run, &label, &prompt),
             Action::Stop { run } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{AwardId, BootId, DeviceId, TaskId};
-use bidmesh_core::input::{Priority, Prompts};
+use bidmesh_core::input::{Priority, Prompts, Written};
 use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::restore::Restored;
@@ -127,7 +127,7 @@ fn an_awarded_task_is_asked_for_before_it_is_auctioned_again() {
         Action::Persist { sequence, record: Record::Outcome { .. }, .. } => Some(*sequence),
         _ => None,
     });
-    device.handle(110, Input::Persisted { sequence: sequence.unwrap(), ok: true });
+    device.handle(110, Input::Persisted { sequence: sequence.unwrap(), written: Written::Durable });
     assert_eq!(device.sent(), ["ACK"]);
     assert_eq!(&*device.device.outcome(&task("task_1")).unwrap().output, "kept for you");
 }

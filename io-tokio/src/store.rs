@@ -12,6 +12,11 @@ pub trait Store: Send + Sync {
 
     /// Writes records, in order, all of them or none; durable when it returns.
     async fn write(&self, records: Vec<Record>) -> std::io::Result<()>;
+
+    /// Whether what was written is there after a loss of power.
+    fn is_durable(&self) -> bool {
+        true
+    }
 }
 
 /// Keeps nothing.
@@ -26,5 +31,9 @@ impl Store for NoStore {
 
     async fn write(&self, _records: Vec<Record>) -> std::io::Result<()> {
         Ok(())
+    }
+
+    fn is_durable(&self) -> bool {
+        false
     }
 }

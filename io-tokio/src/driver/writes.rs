@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bidmesh_core::Input;
+use bidmesh_core::input::Written;
 use bidmesh_core::outbox::{Record, Sequence};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -24,8 +25,8 @@ pub(super) struct Writes {
     waiting: Vec<(Sequence, Record)>,
     /// When the next write begins, once something waits.
     due: Option<Instant>,
-    /// What is being written, and whether it could be.
-    under_way: Option<(Vec<Sequence>, BoxFuture<'static, bool>)>,
+    /// What is being written, and how that ends.
+    under_way: Option<(Vec<Sequence>, BoxFuture<'static, Written>)>,
     /// Written, but not yet told; in order.
     told: VecDeque<Input>,
 }
@@ -63,8 +64,8 @@ impl Writes {
                 return input;
             }
             if let Some((sequences, write)) = &mut self.under_way {
-                let ok = write.await;
-                self.told.extend(sequences.drain(..).map(|sequence| Input::Persisted { sequence, ok }));
+                let written = write.await;
+                self.told.extend(sequences.drain(..).map(|sequence| Input::Persisted { sequence, written }));
                 self.under_way = None;
                 continue;
             }
@@ -81,7 +82,13 @@ impl Writes {
         let (sequences, records) = std::mem::take(&mut self.waiting).into_iter().unzip();
         let store = Arc::clone(&self.store);
         // Why it failed is the store's to log; core says to whoever asked that it is not durable.
-        let write = async move { matches!(shield(store.write(records)).await, Ok(Ok(()))) };
+        let write = async move {
+            match shield(store.write(records)).await {
+                Ok(Ok(())) if store.is_durable() => Written::Durable,
+                Ok(Ok(())) => Written::NotKept,
+                Ok(Err(_)) | Err(_) => Written::Failed,
+            }
+        };
         self.under_way = Some((sequences, Box::pin(write)));
     }
 }
@@ -135,11 +142,14 @@ mod tests {
             writes.persist(Sequence(number), record(), true);
         }
         for number in 1..=4 {
-            assert_eq!(writes.next().await, Input::Persisted { sequence: Sequence(number), ok: true });
+            assert_eq!(
+                writes.next().await,
+                Input::Persisted { sequence: Sequence(number), written: Written::Durable }
+            );
         }
         assert_eq!(*store.0.lock().unwrap(), [1, 3]);
         writes.persist(Sequence(5), record(), true);
-        assert_eq!(writes.next().await, Input::Persisted { sequence: Sequence(5), ok: false });
+        assert_eq!(writes.next().await, Input::Persisted { sequence: Sequence(5), written: Written::Failed });
         assert!(writes.is_empty());
     }
 

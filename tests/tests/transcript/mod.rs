@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::DeviceId;
-use bidmesh_core::input::SendFailure;
+use bidmesh_core::input::{SendFailure, Written};
 use bidmesh_core::outbox::{RunId, SendId, Sequence};
 use bidmesh_core::restore::Restored;
 use bidmesh_core::wire::{Dialect, WireLimits, decode};
@@ -196,7 +196,10 @@ impl Player {
             "persisted" | "unwritable" => {
                 let sequence = *self.writes.first().ok_or("nothing is being written")?;
                 self.writes.remove(0);
-                Input::Persisted { sequence, ok: first == "persisted" }
+                Input::Persisted {
+                    sequence,
+                    written: if first == "persisted" { Written::Durable } else { Written::Failed },
+                }
             }
             "generated" => {
                 let run = read::run(rest.first())?;
@@ -321,7 +324,7 @@ impl Player {
             }
             Action::Persist { sequence, .. } if self.store_holds => self.writes.push(*sequence),
             Action::Persist { sequence, .. } => {
-                self.answers.push(Input::Persisted { sequence: *sequence, ok: true })
+                self.answers.push(Input::Persisted { sequence: *sequence, written: Written::Durable })
             }
             Action::Run { run: RunId(_), .. }
             | Action::Stop { .. }
