@@ -18,7 +18,7 @@ use crate::id::{BootId, DeviceId, TaskId};
 use crate::input::Input;
 use crate::mail::{Draft, Mail, News, Purpose};
 use crate::orchestrator::Orchestrator;
-use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report};
+use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report, Unsaid};
 use crate::peers::Peers;
 use crate::restore::Restored;
 use crate::snapshot::{Snapshot, Usage};
@@ -365,7 +365,11 @@ impl Running<'_> {
     fn say(&mut self, ticket: crate::input::Ticket, to: DeviceId, body: Body) {
         let known = to == self.protocol.me.id || self.protocol.peers.get(&to).is_some();
         if !known {
-            self.out.actions.push(Action::Report(Report::Said { ticket, to, failure: Some(None) }));
+            self.out.actions.push(Action::Report(Report::Said {
+                ticket,
+                to,
+                failure: Some(Unsaid::UnknownDevice),
+            }));
             return;
         }
         let give_up_at = self.protocol.now + self.protocol.config.timing.notice_send;
@@ -490,7 +494,7 @@ impl Running<'_> {
                 let failure = match what {
                     crate::mail::Fate::Started | crate::mail::Fate::Refused => return,
                     crate::mail::Fate::Delivered => None,
-                    crate::mail::Fate::Failed(why) => Some(Some(why)),
+                    crate::mail::Fate::Failed(why) => Some(Unsaid::NotDelivered(why)),
                 };
                 self.out.actions.push(Action::Report(Report::Said { ticket, to, failure }));
             }

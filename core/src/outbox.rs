@@ -153,9 +153,29 @@ pub enum Report {
         ticket: Ticket,
         /// To whom it was.
         to: DeviceId,
-        /// `None`: delivered. Otherwise why not; `None` inside: the device is not in the address book.
-        failure: Option<Option<SendFailure>>,
+        /// `None`: delivered.
+        failure: Option<Unsaid>,
     },
+}
+
+/// Why something that a person said did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unsaid {
+    /// The device is not in the address book.
+    UnknownDevice,
+    /// The message could not be delivered.
+    NotDelivered(SendFailure),
+}
+
+impl Unsaid {
+    /// In words, for a person: `refused the connection`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::UnknownDevice => "is not in the address book",
+            Self::NotDelivered(why) => why.words(),
+        }
+    }
 }
 
 /// Why a submission is not taken on.

@@ -26,8 +26,7 @@ use std::time::SystemTime;
 
 use bidmesh_core::decision::Decision;
 use bidmesh_core::id::{DeviceId, TaskId};
-use bidmesh_core::input::SendFailure;
-use bidmesh_core::outbox::{Event, Outcome, Refusal};
+use bidmesh_core::outbox::{Event, Outcome, Refusal, Unsaid};
 use bidmesh_core::snapshot::Snapshot;
 use bidmesh_core::wire::Body;
 use bidmesh_core::{Input, Submission};
@@ -174,7 +173,7 @@ pub(crate) enum Request {
     Tell(Input),
     Submit(Prompt),
     Follow(TaskId, oneshot::Sender<Option<Following>>),
-    Say(DeviceId, Body, oneshot::Sender<Option<Option<SendFailure>>>),
+    Say(DeviceId, Body, oneshot::Sender<Option<Unsaid>>),
     Snapshot(oneshot::Sender<Snapshot>),
     Decision(TaskId, oneshot::Sender<Option<Decision>>),
     Decisions(oneshot::Sender<Vec<Decision>>),
@@ -205,9 +204,8 @@ impl Handle {
         self.ask(|answer| Request::Follow(task, answer)).await
     }
 
-    /// Says something to a peer; returns when it was delivered (`None`), could not be (`Some(Some(why))`), or the
-    /// peer is not in the address book (`Some(None)`).
-    pub async fn say(&self, to: DeviceId, body: Body) -> Result<Option<Option<SendFailure>>, Ended> {
+    /// Says something to a peer; returns when it was delivered (`None`), or with the reason why it was not.
+    pub async fn say(&self, to: DeviceId, body: Body) -> Result<Option<Unsaid>, Ended> {
         self.ask(|answer| Request::Say(to, body, answer)).await
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{Executor as Ability, RunOutcome, SendFailure, Sensors as Reading};
-use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record, Refusal};
+use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record, Refusal, Unsaid};
 use bidmesh_core::restore::Restored;
 use bidmesh_core::wire::{Advertised, BidRequest, Body, Decoded, Message, Repairs};
 use bidmesh_core::{Config, Identity, Input, Submission};
@@ -248,8 +248,8 @@ async fn what_is_said_is_delivered_or_it_is_said_why_not() {
     scene.handle.tell(Input::PeersEdited(peers)).await.expect("runs");
     let say = |to: &str| scene.handle.say(id(to), Body::Text("hello".into()));
     assert_eq!(say("P2").await, Ok(None));
-    assert_eq!(say("Nobody").await, Ok(Some(None)));
-    assert_eq!(say("Off").await, Ok(Some(Some(SendFailure::Refused))));
+    assert_eq!(say("Nobody").await, Ok(Some(Unsaid::UnknownDevice)));
+    assert_eq!(say("Off").await, Ok(Some(Unsaid::NotDelivered(SendFailure::Refused))));
     assert_eq!(next_sent(&mut scene.sent, "TEXT").await.device, id("P2"));
 }
 

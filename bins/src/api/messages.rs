@@ -87,10 +87,9 @@ fn typed(kind: &str, from: &DeviceId, payload: &str) -> Result<Body, ApiError> {
 
 async fn one(api: &Api, device: DeviceId, address: SocketAddr, leaving: Leaving) -> Result<SentTo, ApiError> {
     let failure = match leaving {
-        Leaving::Message(body) => api.handle.say(device.clone(), body).await?.map(|why| match why {
-            Some(why) => format!("it {}", why.words()),
-            None => "it left the address book meanwhile".into(),
-        }),
+        Leaving::Message(body) => {
+            api.handle.say(device.clone(), body).await?.map(|why| format!("it {}", why.words()))
+        }
         Leaving::Bytes(bytes) => {
             raw::send(api.listen, address, &bytes).await.err().map(|why| format!("it {}", why.words()))
         }

@@ -7,8 +7,8 @@ use std::future::pending;
 use std::sync::Arc;
 
 use bidmesh_core::id::{DeviceId, TaskId};
-use bidmesh_core::input::{SendFailure, Ticket};
-use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record};
+use bidmesh_core::input::Ticket;
+use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record, Unsaid};
 use bidmesh_core::restore::Restored;
 use bidmesh_core::{Device, Input, Report};
 use futures_util::StreamExt;
@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::{Answer, Broken, Following, Refused};
 
 type Submitter = oneshot::Sender<Result<Following, Refused>>;
-type Sayer = oneshot::Sender<Option<Option<SendFailure>>>;
+type Sayer = oneshot::Sender<Option<Unsaid>>;
 
 /// Its size is bounded by core's open tasks and by the requests that wait for an answer.
 #[derive(Default)]
@@ -208,6 +208,7 @@ mod tests {
     use super::*;
     use crate::driver::Told;
     use bidmesh_core::draw::Seed;
+    use bidmesh_core::input::SendFailure;
     use bidmesh_core::outbox::Refusal;
     use bidmesh_core::{Config, Identity};
     use std::time::Duration;
@@ -393,7 +394,7 @@ mod tests {
         assert_eq!(answer.await.expect("answered").expect_err("refused"), refused);
         let (sayer, answer) = oneshot::channel();
         let ticket = scene.watchers.says(sayer);
-        let failure = Some(Some(SendFailure::Reset));
+        let failure = Some(Unsaid::NotDelivered(SendFailure::Reset));
         scene.report(Report::Said { ticket, to: id("B"), failure });
         assert_eq!(answer.await, Ok(failure));
     }
