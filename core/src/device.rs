@@ -25,7 +25,10 @@ use crate::snapshot::{Snapshot, Usage};
 use crate::time::Time;
 use crate::wire::Body;
 
+mod leave;
 mod receive;
+
+use leave::Leaving;
 
 /// Who a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,21 +83,6 @@ struct Protocol {
     /// What the store had, until the first input.
     restored: Option<Box<Restored>>,
     leaving: Option<Leaving>,
-}
-
-/// The device ends in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Leaving {
-    /// Work may finish until then, and what is handed back may be taken until a little later.
-    Working {
-        by: Time,
-        extended: bool,
-    },
-    /// BYE is on its way; ends then at the latest.
-    Parting {
-        by: Time,
-    },
-    Halted,
 }
 
 impl PartialEq for Device {
@@ -427,19 +415,6 @@ impl Running<'_> {
         self.post(Draft { to: device.clone(), address: None, body, purpose: Purpose::Hello, give_up_at });
     }
 
-    fn shutdown(&mut self, within: core::time::Duration) {
-        let by = self.protocol.now + within;
-        match &mut self.protocol.leaving {
-            None => self.protocol.leaving = Some(Leaving::Working { by, extended: false }),
-            Some(Leaving::Working { by: earlier, .. } | Leaving::Parting { by: earlier }) => {
-                *earlier = by.min(*earlier)
-            }
-            Some(Leaving::Halted) => return,
-        }
-        self.protocol.bidder.leave(by);
-        self.orchestrate(|this, ctx| this.leave(ctx));
-    }
-
     /// Goes on until nothing more follows from the input.
     fn settle(&mut self) {
         loop {
@@ -500,48 +475,6 @@ impl Running<'_> {
             }
             // QUERY is judged by its answer alone; the others are notes.
             Purpose::Query { .. } | Purpose::Hello | Purpose::Bye | Purpose::Notice => {}
-        }
-    }
-
-    /// Ends in order: first what runs, then what is owed to others, then BYE.
-    fn part(&mut self) {
-        let now = self.protocol.now;
-        match self.protocol.leaving {
-            Some(Leaving::Working { by, extended }) => {
-                let owes = self.protocol.bidder.is_working() || self.protocol.bidder.kept() > 0;
-                let working = owes || self.protocol.orchestrator.is_closing();
-                // What was handed back gets a little more time to be taken.
-                let grace = self.protocol.config.timing.award_send;
-                if working && now < by {
-                    return;
-                }
-                if self.protocol.bidder.is_working() && !extended {
-                    self.protocol.leaving = Some(Leaving::Working { by: now + grace, extended: true });
-                    return;
-                }
-                self.say_bye();
-                self.protocol.leaving = Some(Leaving::Parting { by: now + grace });
-                self.part();
-            }
-            Some(Leaving::Parting { by }) => {
-                let owed = self.protocol.mail.has(|_, purpose| {
-                    matches!(purpose, Purpose::Bye | Purpose::Result { .. } | Purpose::Notice)
-                });
-                if !owed || by <= now {
-                    self.protocol.leaving = Some(Leaving::Halted);
-                    self.out.actions.push(Action::Halt);
-                }
-            }
-            Some(Leaving::Halted) | None => {}
-        }
-    }
-
-    fn say_bye(&mut self) {
-        let bidmesh = self.protocol.peers.iter().filter(|(_, peer)| peer.is_bidmesh() && !peer.suspect());
-        let devices: Vec<DeviceId> = bidmesh.map(|(device, _)| device.clone()).collect();
-        let give_up_at = self.protocol.now + self.protocol.config.timing.award_send;
-        for to in devices {
-            self.post(Draft { to, address: None, body: Body::Bye, purpose: Purpose::Bye, give_up_at });
         }
     }
 }

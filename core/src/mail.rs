@@ -124,6 +124,29 @@ struct Lane {
 }
 
 impl Letter {
+    fn new(
+        to: DeviceId,
+        (address, dialect): (SocketAddr, Dialect),
+        body: Body,
+        purpose: Purpose,
+        give_up_at: Time,
+    ) -> Self {
+        Self {
+            to,
+            address,
+            dialect,
+            body,
+            purpose,
+            give_up_at,
+            tries: 0,
+            state: State::Waiting,
+            last_failure: None,
+            failing_since: None,
+            sent: Time::ZERO,
+            try_until: Time::ZERO,
+        }
+    }
+
     /// A question needs a HELLO before it: a device answers only those that it knows.
     fn needs_greeting(&self) -> bool {
         matches!(self.purpose, Purpose::Ask { .. } | Purpose::Question)
@@ -189,20 +212,7 @@ impl Mail {
             self.tell(&to, &purpose, Fate::Failed(SendFailure::Overloaded));
             return None;
         }
-        let letter = Letter {
-            to: to.clone(),
-            address,
-            dialect,
-            body,
-            purpose,
-            give_up_at,
-            tries: 0,
-            state: State::Waiting,
-            last_failure: None,
-            failing_since: None,
-            sent: Time::ZERO,
-            try_until: Time::ZERO,
-        };
+        let letter = Letter::new(to.clone(), (address, dialect), body, purpose, give_up_at);
         let in_lane = letter.in_lane();
         let id = self.insert(letter);
         if in_lane {
@@ -231,20 +241,8 @@ impl Mail {
         let award = matches!(letter.purpose, Purpose::Award { .. });
         if needs_hello {
             let (address, dialect) = (letter.address, letter.dialect);
-            let hello = Letter {
-                to: to.clone(),
-                address,
-                dialect,
-                body: post.me.hello(),
-                purpose: Purpose::Hello,
-                give_up_at,
-                tries: 0,
-                state: State::Waiting,
-                last_failure: None,
-                failing_since: None,
-                sent: Time::ZERO,
-                try_until: Time::ZERO,
-            };
+            let hello =
+                Letter::new(to.clone(), (address, dialect), post.me.hello(), Purpose::Hello, give_up_at);
             let hello = self.insert(hello);
             self.lanes.entry(to.clone()).or_default().queue.push_back(hello);
         }

@@ -2,11 +2,11 @@
 //!
 //! A task is one value with one phase. Whoever changes a task takes it out of the table, changes it and puts it
 //! back ([`Orchestrator::with`]); putting it back brings every index up to date, so an index cannot disagree with
-//! the tasks. How a task is auctioned is in [`bidding`], how an award goes on and fails over in [`running`].
+//! the tasks. How a task is auctioned is in [`bidding`], how an award goes on and fails over in [`running`], what
+//! workers say in [`answers`], what the person sees in [`shown`], how it ends in [`ending`].
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -15,18 +15,21 @@ use crate::auction::Auction;
 use crate::context::Context;
 use crate::decision::Decision;
 use crate::id::{AwardId, DeviceId, TaskId};
-use crate::input::{Priority, Prompts, Submission, Ticket, Written};
-use crate::outbox::{Event, Outcome, OutcomeStatus, Record, Refusal, Report, Sequence};
+use crate::input::{Priority, Prompts, Submission, Ticket};
+use crate::outbox::{Outcome, OutcomeStatus, Record, Refusal, Report, Sequence};
 use crate::policy::Policy;
-use crate::snapshot::TaskSnapshot;
 use crate::time::Time;
-use crate::wire::{Body, Text};
+use crate::wire::Text;
 
+mod answers;
 pub(crate) mod attempt;
 mod bidding;
+mod ending;
 pub(crate) mod queue;
 mod restore;
 mod running;
+mod shown;
+mod view;
 
 use attempt::{Attempt, Stage};
 use queue::{Eligible, Place, Queue};
@@ -409,147 +412,6 @@ impl Orchestrator {
         }
     }
 
-    /// The record with this number is on disk, or could not be written. `false`: none of ours.
-    pub(crate) fn persisted(&mut self, ctx: &mut Context<'_>, sequence: Sequence, written: Written) -> bool {
-        let Some(number) = self.waiting_for_store.get(&sequence).copied() else { return false };
-        self.with(ctx, number, |this, task, ctx| match &mut task.phase {
-            Phase::Admitting { tickets, .. } => {
-                let tickets = core::mem::take(tickets);
-                this.admitted(ctx, task, &tickets, written != Written::Failed);
-            }
-            Phase::Awarded { .. } if written != Written::Failed => this.send_task(ctx, task),
-            Phase::Awarded { .. } => {
-                let why = String::from(
-                    "the award could not be written to this device's disk; free some space there",
-                );
-                this.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
-            }
-            Phase::Closing { outcome, .. } => {
-                outcome.durable = written == Written::Durable;
-                this.finish(ctx, task);
-            }
-            _ => {}
-        });
-        true
-    }
-
-    fn admitted(&mut self, ctx: &mut Context<'_>, task: &mut Task, tickets: &[Ticket], ok: bool) {
-        if !ok {
-            for ticket in tickets {
-                ctx.report(Report::Refused {
-                    ticket: *ticket,
-                    why: Refusal::NotDurable,
-                    retry_after_ms: None,
-                });
-            }
-            if let Some(key) = &task.key {
-                self.by_key.remove(key);
-            }
-            task.phase = Phase::Finished;
-            return;
-        }
-        task.phase = Phase::Queued;
-        let position = self.queue.before(task.place(ctx.config.timing.ageing));
-        for ticket in tickets {
-            ctx.report(Report::Admitted { ticket: *ticket, task: task.id.clone(), position });
-        }
-    }
-
-    /// Nobody wants this task any more. `false`: there is none of that name.
-    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>, id: &TaskId) -> bool {
-        let Some(number) = self.by_id.get(id).copied() else { return false };
-        self.with(ctx, number, |this, task, ctx| this.cancel_task(ctx, task, "it was cancelled"));
-        true
-    }
-
-    fn cancel_task(&mut self, ctx: &mut Context<'_>, task: &mut Task, why: &str) {
-        if matches!(task.phase, Phase::Closing { .. } | Phase::Finished) {
-            return;
-        }
-        if let Phase::Admitting { tickets, .. } = &task.phase {
-            // Whoever cancels has been told of the task, or will not be told of anything else.
-            for ticket in tickets.clone() {
-                ctx.report(Report::Admitted { ticket, task: task.id.clone(), position: 0 });
-            }
-        }
-        let shell = match &task.phase {
-            Phase::Awarded { attempt, .. } => {
-                task.attempts.get(attempt).filter(|a| a.dialect.is_shell() && a.may_run())
-            }
-            _ => None,
-        };
-        let why = match shell {
-            Some(attempt) => format!(
-                "{why}; {} is a shell device, which cannot be told to stop: its answer will be dropped",
-                attempt.device
-            ),
-            None => String::from(why),
-        };
-        self.close(ctx, task, OutcomeStatus::Cancelled, None, "".into(), why);
-    }
-
-    /// Ends a task: nobody works for it any more, and its outcome is on its way to disk and then to the person.
-    fn close(
-        &mut self,
-        ctx: &mut Context<'_>,
-        task: &mut Task,
-        status: OutcomeStatus,
-        device: Option<DeviceId>,
-        output: Text,
-        why: String,
-    ) {
-        self.end_auction(ctx, task);
-        let numbers: Vec<u32> = task.attempts.keys().copied().collect();
-        for number in numbers {
-            self.supersede(ctx, task, number);
-        }
-        let outcome = Outcome { status, device, output, attempts: task.accepted_runs, why, durable: false };
-        if task.dry_run {
-            task.phase = Phase::Closing { sequence: Sequence(0), outcome, acknowledge: None };
-            self.finish(ctx, task);
-            return;
-        }
-        let sequence = ctx.persist(Record::Outcome { task: task.id.clone(), outcome: outcome.clone() }, true);
-        task.phase = Phase::Closing { sequence, outcome, acknowledge: None };
-    }
-
-    fn finish(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
-        let Phase::Closing { outcome, acknowledge, .. } =
-            core::mem::replace(&mut task.phase, Phase::Finished)
-        else {
-            return;
-        };
-        ctx.chronicle.ended(&task.id, ctx.now, &outcome);
-        ctx.tell(Event::Finished { task: task.id.clone(), status: outcome.status });
-        match &task.origin {
-            Origin::Person => ctx.report(Report::Outcome { task: task.id.clone(), outcome: outcome.clone() }),
-            Origin::Peer(peer) => {
-                let text = match outcome.status {
-                    OutcomeStatus::Completed => outcome.output.clone(),
-                    _ => format!("SLM not available: {}", outcome.why).into(),
-                };
-                ctx.notify(&peer.clone(), Body::SlmResult(text));
-            }
-        }
-        if let Some((device, award)) = acknowledge {
-            ctx.notify(&device, Body::Ack(award));
-        }
-        self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome });
-    }
-
-    fn remember(&mut self, ctx: &Context<'_>, closed: Closed) {
-        let limits = &ctx.config.limits;
-        self.closed_bytes += closed.outcome.output.len();
-        self.closed.push_back(closed);
-        while self.closed.len() > limits.closed_tasks || self.closed_bytes > limits.closed_bytes {
-            let Some(oldest) = self.closed.pop_front() else { break };
-            self.closed_bytes -= oldest.outcome.output.len();
-            if let Some(key) = oldest.key {
-                self.by_key.remove(&key);
-            }
-        }
-    }
-
     /// Everything whose time has come, and every auction that may open.
     pub(crate) fn advance(&mut self, ctx: &mut Context<'_>) {
         while let Some((at, number)) = self.timers.first().copied() {
@@ -624,100 +486,6 @@ impl Orchestrator {
     pub(crate) fn is_closing(&self) -> bool {
         !self.waiting_for_store.is_empty()
     }
-
-    pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
-        let lingering = self
-            .lingering
-            .values()
-            .map(|(_, until)| (*until, "a shell device owes an answer to nobody"))
-            .min();
-        let (at, number) = match self.timers.first() {
-            Some(first) => *first,
-            None => return lingering,
-        };
-        let word = self.tasks.get(&number).and_then(|task| task.timer()).map_or("a task", |(_, word)| word);
-        match lingering {
-            Some(lingering) if lingering.0 < at => Some(lingering),
-            _ => Some((at, word)),
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    pub(crate) fn closed_len(&self) -> usize {
-        self.closed.len()
-    }
-
-    pub(crate) fn closed_bytes(&self) -> usize {
-        self.closed_bytes
-    }
-
-    /// The outcome of a task that ended not long ago.
-    pub(crate) fn outcome(&self, task: &TaskId) -> Option<&Outcome> {
-        self.closed.iter().rev().find(|closed| closed.task == *task).map(|closed| &closed.outcome)
-    }
-
-    pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
-        let line = |task: &Task| {
-            let attempt = match &task.phase {
-                Phase::Awarded { attempt, .. } => task.attempts.get(attempt),
-                _ => None,
-            };
-            TaskSnapshot {
-                task: task.id.clone(),
-                phase: task.phase_name(),
-                submitted: task.submitted,
-                priority: task.priority.value(),
-                device: attempt.map(|attempt| attempt.device.clone()),
-                attempts: task.accepted_runs,
-                bytes: task.shown.map_or(0, |(_, bytes)| bytes),
-            }
-        };
-        self.tasks.values().map(|task| line(task)).collect()
-    }
-
-    /// Every invariant of the tasks and of what is derived from them.
-    pub(crate) fn check(&self, ageing: Duration) {
-        assert_eq!(self.by_id.len(), self.tasks.len(), "each task has one name");
-        let timers = self.tasks.values().filter(|task| task.timer().is_some()).count();
-        assert_eq!(self.timers.len(), timers, "each task has at most one timer");
-        let mut queued = 0;
-        for task in self.tasks.values() {
-            if let Some((at, _)) = task.timer() {
-                assert!(
-                    self.timers.contains(&(at, task.number)),
-                    "{}: its timer is the one that its phase wants",
-                    task.id
-                );
-            }
-            task.check(self);
-            if matches!(task.phase, Phase::Queued) {
-                queued += 1;
-                assert!(
-                    self.queue.contains(&task.eligible, task.place(ageing)),
-                    "{}: it stands in the queue",
-                    task.id
-                );
-            }
-        }
-        assert_eq!(self.queue.len(), queued, "nothing else stands in the queue");
-    }
-
-    /// Awards of ours that `device` holds, as its count should be.
-    pub(crate) fn holds(&self) -> BTreeMap<&DeviceId, u16> {
-        let mut holds: BTreeMap<&DeviceId, u16> = BTreeMap::new();
-        for attempt in
-            self.tasks.values().flat_map(|task| task.attempts.values()).filter(|attempt| attempt.holds)
-        {
-            *holds.entry(&attempt.device).or_default() += 1;
-        }
-        for (device, _) in self.lingering.values() {
-            *holds.entry(device).or_default() += 1;
-        }
-        holds
-    }
 }
 
 impl Task {
@@ -749,29 +517,6 @@ impl Task {
             outcome: None,
             ended: None,
             dropped_lines: 0,
-        }
-    }
-
-    fn check(&self, all: &Orchestrator) {
-        let idle = self.attempts.values().filter(|attempt| !attempt.holds).count();
-        assert!(idle <= ATTEMPTS_REMEMBERED, "{}: remembered awards are bounded", self.id);
-        if let Phase::Collecting(auction) = &self.phase {
-            auction.check();
-        }
-        for (number, attempt) in &self.attempts {
-            assert_eq!(
-                all.awards.get(&attempt.award),
-                Some(&(self.number, *number)),
-                "{}: awards are found by id",
-                self.id
-            );
-            let current = matches!(&self.phase, Phase::Awarded { attempt, .. } if attempt == number);
-            assert_eq!(
-                current,
-                !matches!(attempt.stage, Stage::Over),
-                "{}: one attempt is open at a time",
-                self.id
-            );
         }
     }
 }

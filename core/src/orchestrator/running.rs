@@ -15,9 +15,9 @@ use crate::context::Context;
 use crate::id::{AwardId, DeviceId, TaskId};
 use crate::input::SendFailure;
 use crate::mail::{Draft, Fate, Purpose};
-use crate::outbox::{Event, Ignored, OutcomeStatus, Record, Report};
+use crate::outbox::{Event, Record};
 use crate::policy::Choice;
-use crate::wire::{Accept, Body, Progress, Query, Reject, Status, TaskOrder, TaskResult, Text};
+use crate::wire::{Body, Query, TaskOrder};
 
 impl Orchestrator {
     /// Awards the task to the winner; TASK leaves when that is on disk.
@@ -153,7 +153,7 @@ impl Orchestrator {
     }
 
     /// The worker runs it, by its own word or by what stands for it.
-    fn accepted(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+    pub(super) fn accepted(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
         let timing = &ctx.config.timing;
         let (now, result_timeout) = (ctx.now, task.result_timeout);
         let Some((number, attempt)) = task.current_mut() else { return };
@@ -309,14 +309,6 @@ impl Orchestrator {
         self.slot_freed(ctx);
     }
 
-    /// Tells the person that the answer shown so far is void, if it is this attempt's.
-    fn break_off(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, why: &str) {
-        let Some((_, shown)) = task.shown.filter(|(of, shown)| *of == number && *shown > 0) else { return };
-        let Some(device) = task.attempts.get(&number).map(|attempt| attempt.device.clone()) else { return };
-        task.shown = None;
-        task.report(ctx, Report::BrokenOff { task: task.id.clone(), device, shown, why: why.into() });
-    }
-
     /// Nothing more is wanted of an attempt. A bidmesh worker is told; a shell device cannot be, so its slot stays
     /// taken until it answers.
     pub(super) fn supersede(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
@@ -341,252 +333,11 @@ impl Orchestrator {
     }
 
     /// The award takes no slot at its device any more.
-    fn release(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+    pub(super) fn release(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
         if let Some(attempt) = task.attempts.get_mut(&number)
             && core::mem::take(&mut attempt.holds)
         {
             ctx.peers.award(&attempt.device, attempt.is_me, ctx.now, false);
-        }
-    }
-
-    /// The attempt that an award id names, if it was given to `from`.
-    fn find(&self, award: &AwardId, from: &DeviceId) -> Option<(u64, u32)> {
-        let (task, number) = self.awards.get(award).copied()?;
-        let attempt = self.tasks.get(&task)?.attempts.get(&number)?;
-        (attempt.device == *from).then_some((task, number))
-    }
-
-    /// An award that is not known, or over: its worker need not go on.
-    fn unwanted(&self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId, why: Ignored) {
-        ctx.ignore(from, why);
-        ctx.notify(from, Body::Cancel(award.clone()));
-    }
-
-    /// ACCEPT.
-    pub(crate) fn accept(&mut self, ctx: &mut Context<'_>, from: &DeviceId, accept: &Accept) {
-        self.sign_of_life(ctx, from, &accept.award, false, |_, _, _| {});
-    }
-
-    /// PROGRESS.
-    pub(crate) fn progress(&mut self, ctx: &mut Context<'_>, from: &DeviceId, progress: &Progress) {
-        self.sign_of_life(ctx, from, &progress.award, true, |this, task, ctx| {
-            let limits = &ctx.config.limits;
-            let Some((number, attempt)) = task.current_mut() else { return };
-            let before = attempt.text.as_str().len();
-            attempt.text.add(progress.offset, &progress.text, limits);
-            if attempt.text.as_str().len() > before {
-                this.show(ctx, task, number);
-            }
-        });
-    }
-
-    fn sign_of_life(
-        &mut self,
-        ctx: &mut Context<'_>,
-        from: &DeviceId,
-        award: &AwardId,
-        progress: bool,
-        then: impl FnOnce(&mut Self, &mut Task, &mut Context<'_>),
-    ) {
-        let Some((task, number)) = self.find(award, from) else {
-            return self.unwanted(ctx, from, award, Ignored::UnknownAward);
-        };
-        self.with(ctx, task, |this, task, ctx| {
-            let timing = &ctx.config.timing;
-            let (now, progress) = (ctx.now, progress.then_some(task.result_timeout));
-            let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
-                return this.unwanted(ctx, from, award, Ignored::AwardOver);
-            };
-            match &mut attempt.stage {
-                Stage::Running(running) => running.heard(now, timing, progress),
-                Stage::Asking { running, letter, .. } => {
-                    let (mut running, letter) = (*running, *letter);
-                    running.heard(now, timing, progress);
-                    attempt.stage = Stage::Running(running);
-                    if let Some(letter) = letter {
-                        ctx.abandon(letter);
-                    }
-                }
-                Stage::Persisting { .. } | Stage::Over => return ctx.ignore(from, Ignored::AwardOver),
-                Stage::Sending { .. } | Stage::Delivered { .. } => this.accepted(ctx, task),
-            }
-            then(this, task, ctx);
-        });
-    }
-
-    /// REJECT: it does not take the award, or does not know it.
-    pub(crate) fn reject(&mut self, ctx: &mut Context<'_>, from: &DeviceId, reject: Reject) {
-        let pause =
-            reject.reason.is_load().then(|| reject.retry_after.unwrap_or(ctx.config.timing.retry_after));
-        ctx.peers.believe(from, ctx.now, reject.capacity, pause, &ctx.config.timing);
-        let Some((task, number)) = self.find(&reject.award, from) else {
-            return ctx.ignore(from, Ignored::UnknownAward);
-        };
-        self.with(ctx, task, |this, task, ctx| {
-            let current = matches!(task.current(), Some((current, _)) if current == number);
-            let Some(attempt) = task.attempts.get_mut(&number) else { return };
-            attempt.ended = true;
-            if !current {
-                this.release(ctx, task, number);
-                return ctx.ignore(from, Ignored::AwardOver);
-            }
-            if let Phase::Awarded { auction, .. } = &mut task.phase
-                && !task.attempts.get(&number).is_some_and(|attempt| attempt.accepted)
-            {
-                auction.correct(from, Answer::Refused { reason: reject.reason.clone() });
-            }
-            this.lose(ctx, task, format!("rejected the award: {}", reject.reason.words()));
-        });
-    }
-
-    /// RESULT. `bidmesh`: the sender waits for an ACK.
-    pub(crate) fn result(
-        &mut self,
-        ctx: &mut Context<'_>,
-        from: &DeviceId,
-        result: &TaskResult,
-        bidmesh: bool,
-    ) {
-        let acknowledge = bidmesh && !ctx.is_me(from);
-        let Some(award) = &result.award else { return ctx.ignore(from, Ignored::UnknownAward) };
-        let Some((task, number)) = self.find(award, from) else {
-            let held = self.lingering.get(award).is_some_and(|(device, _)| device == from);
-            if held {
-                self.let_go(ctx, award);
-            }
-            let known = self.awards.contains_key(award);
-            ctx.ignore(from, if known { Ignored::UnknownAward } else { Ignored::UnknownTask });
-            if acknowledge {
-                ctx.notify(from, Body::Ack(award.clone()));
-            }
-            return;
-        };
-        self.with(ctx, task, |this, task, ctx| {
-            if let Phase::Closing { acknowledge: waiting, .. } = &task.phase {
-                // The winner's own is acknowledged when the outcome is on disk.
-                let own = waiting.as_ref().is_some_and(|(_, winner)| winner == award);
-                this.ended(ctx, task, number);
-                ctx.ignore(from, Ignored::AwardOver);
-                if acknowledge && !own {
-                    ctx.notify(from, Body::Ack(award.clone()));
-                }
-                return;
-            }
-            this.ended(ctx, task, number);
-            if result.status == Status::Completed {
-                this.completed(ctx, task, number, &result.output, acknowledge);
-            } else {
-                if acknowledge {
-                    ctx.notify(from, Body::Ack(award.clone()));
-                }
-                this.failed(ctx, task, number, result);
-            }
-        });
-        self.slot_freed(ctx);
-    }
-
-    fn ended(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
-        let now = ctx.now;
-        if let Some(attempt) = task.attempts.get_mut(&number) {
-            attempt.ended = true;
-            if core::mem::take(&mut attempt.probed_out) {
-                ctx.peers.edit(&attempt.device, now, |peer| peer.probe_exempt = true);
-            }
-        }
-        self.release(ctx, task, number);
-    }
-
-    fn completed(
-        &mut self,
-        ctx: &mut Context<'_>,
-        task: &mut Task,
-        number: u32,
-        output: &Text,
-        acknowledge: bool,
-    ) {
-        let Some(attempt) = task.attempts.get_mut(&number) else { return };
-        let (device, award) = (attempt.device.clone(), attempt.award.clone());
-        if output.len() > ctx.config.limits.output_bytes {
-            let mut result = TaskResult {
-                award: Some(award.clone()),
-                device: None,
-                status: Status::Error,
-                output: "the answer is longer than this device keeps".into(),
-                output_was_not_utf8: false,
-            };
-            result.output = format!("{}: {} bytes", result.output, output.len()).into();
-            if acknowledge {
-                ctx.notify(&device, Body::Ack(award));
-            }
-            return self.failed(ctx, task, number, &result);
-        }
-        if !core::mem::replace(&mut attempt.accepted, true) {
-            // RESULT overtook ACCEPT.
-            task.accepted_runs += 1;
-        }
-        self.show_whole(ctx, task, number, output);
-        let why = format!("{device} answered");
-        ctx.chronicle.happened(&task.id, ctx.now, why.clone(), &ctx.config.limits);
-        self.close(ctx, task, OutcomeStatus::Completed, Some(device.clone()), output.clone(), why);
-        if let (Phase::Closing { acknowledge: waiting, .. }, true) = (&mut task.phase, acknowledge) {
-            *waiting = Some((device, award));
-        }
-    }
-
-    fn failed(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, result: &TaskResult) {
-        let Some((current, attempt)) = task.current() else { return };
-        let device = attempt.device.clone();
-        if current != number {
-            return ctx.ignore(&device, Ignored::AwardOver);
-        }
-        if let Some(attempt) = task.attempts.get_mut(&number)
-            && !core::mem::replace(&mut attempt.accepted, true)
-        {
-            task.accepted_runs += 1;
-        }
-        let why = match result.status {
-            Status::HandedBack => String::from("handed the task back"),
-            Status::Cancelled => String::from("stopped the task"),
-            Status::Error | Status::Completed => format!("failed: {}", first_line(&result.output)),
-        };
-        self.lose(ctx, task, why);
-    }
-
-    /// More of the answer for the person: the contiguous beginning only, without gaps.
-    fn show(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
-        let Some(attempt) = task.attempts.get(&number) else { return };
-        let shown = task.shown.filter(|(of, _)| *of == number).map_or(0, |(_, shown)| shown);
-        let from = usize::try_from(shown).unwrap_or(usize::MAX);
-        let Some(text) = attempt.text.as_str().get(from..).filter(|text| !text.is_empty()) else { return };
-        let (device, text) = (attempt.device.clone(), Text::from(text));
-        task.shown = Some((number, shown + text.len() as u64));
-        task.report(ctx, Report::Text { task: task.id.clone(), device, offset: shown, text });
-    }
-
-    /// The whole answer is there: what is shown in the end is exactly it.
-    fn show_whole(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, output: &Text) {
-        let shown = match task.shown {
-            Some((of, shown)) => {
-                let text = task.attempts.get(&of).map_or("", |attempt| attempt.text.as_str());
-                let same = usize::try_from(shown)
-                    .ok()
-                    .and_then(|to| text.get(..to))
-                    .is_some_and(|t| output.starts_with(t));
-                if of != number || !same {
-                    self.break_off(ctx, task, of, "was overtaken by an answer that came whole");
-                    0
-                } else {
-                    shown
-                }
-            }
-            None => 0,
-        };
-        let Some(attempt) = task.attempts.get(&number) else { return };
-        let rest = usize::try_from(shown).ok().and_then(|from| output.get(from..)).unwrap_or("");
-        if !rest.is_empty() {
-            let (device, text) = (attempt.device.clone(), rest.into());
-            task.shown = Some((number, output.len() as u64));
-            task.report(ctx, Report::Text { task: task.id.clone(), device, offset: shown, text });
         }
     }
 
@@ -607,25 +358,7 @@ fn set_probe(task: &mut Task, probe: Probe) {
     }
 }
 
-/// The first line of an error that a worker sent, short enough for a sentence.
-fn first_line(text: &str) -> String {
-    const CHARS_MAX: usize = 200;
-    text.lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("it said nothing")
-        .chars()
-        .take(CHARS_MAX)
-        .collect()
-}
-
 impl Task {
-    /// What a person sees while the task goes on; a peer's task has nobody who watches.
-    fn report(&self, ctx: &mut Context<'_>, report: Report) {
-        if self.origin == super::Origin::Person {
-            ctx.report(report);
-        }
-    }
-
     /// The attempt that is open, if the task is awarded.
     pub(super) fn current(&self) -> Option<(u32, &Attempt)> {
         match &self.phase {
@@ -634,7 +367,7 @@ impl Task {
         }
     }
 
-    fn current_mut(&mut self) -> Option<(u32, &mut Attempt)> {
+    pub(super) fn current_mut(&mut self) -> Option<(u32, &mut Attempt)> {
         match &self.phase {
             Phase::Awarded { attempt, .. } => Some((*attempt, self.attempts.get_mut(attempt)?)),
             _ => None,

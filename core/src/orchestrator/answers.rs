@@ -1,0 +1,222 @@
+//! What a worker says about an award: ACCEPT, PROGRESS, REJECT, RESULT. Believed only for an award that was given to
+//! it; the first good RESULT of any attempt wins while the task is open.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::attempt::Stage;
+use super::{Orchestrator, Phase, Task};
+use crate::auction::Answer;
+use crate::context::Context;
+use crate::id::{AwardId, DeviceId};
+use crate::outbox::{Ignored, OutcomeStatus};
+use crate::wire::{Accept, Body, Progress, Reject, Status, TaskResult, Text};
+
+impl Orchestrator {
+    /// The attempt that an award id names, if it was given to `from`.
+    fn find(&self, award: &AwardId, from: &DeviceId) -> Option<(u64, u32)> {
+        let (task, number) = self.awards.get(award).copied()?;
+        let attempt = self.tasks.get(&task)?.attempts.get(&number)?;
+        (attempt.device == *from).then_some((task, number))
+    }
+
+    /// An award that is not known, or over: its worker need not go on.
+    fn unwanted(&self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId, why: Ignored) {
+        ctx.ignore(from, why);
+        ctx.notify(from, Body::Cancel(award.clone()));
+    }
+
+    /// ACCEPT.
+    pub(crate) fn accept(&mut self, ctx: &mut Context<'_>, from: &DeviceId, accept: &Accept) {
+        self.sign_of_life(ctx, from, &accept.award, false, |_, _, _| {});
+    }
+
+    /// PROGRESS.
+    pub(crate) fn progress(&mut self, ctx: &mut Context<'_>, from: &DeviceId, progress: &Progress) {
+        self.sign_of_life(ctx, from, &progress.award, true, |this, task, ctx| {
+            let limits = &ctx.config.limits;
+            let Some((number, attempt)) = task.current_mut() else { return };
+            let before = attempt.text.as_str().len();
+            attempt.text.add(progress.offset, &progress.text, limits);
+            if attempt.text.as_str().len() > before {
+                this.show(ctx, task, number);
+            }
+        });
+    }
+
+    fn sign_of_life(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: &DeviceId,
+        award: &AwardId,
+        progress: bool,
+        then: impl FnOnce(&mut Self, &mut Task, &mut Context<'_>),
+    ) {
+        let Some((task, number)) = self.find(award, from) else {
+            return self.unwanted(ctx, from, award, Ignored::UnknownAward);
+        };
+        self.with(ctx, task, |this, task, ctx| {
+            let timing = &ctx.config.timing;
+            let (now, progress) = (ctx.now, progress.then_some(task.result_timeout));
+            let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
+                return this.unwanted(ctx, from, award, Ignored::AwardOver);
+            };
+            match &mut attempt.stage {
+                Stage::Running(running) => running.heard(now, timing, progress),
+                Stage::Asking { running, letter, .. } => {
+                    let (mut running, letter) = (*running, *letter);
+                    running.heard(now, timing, progress);
+                    attempt.stage = Stage::Running(running);
+                    if let Some(letter) = letter {
+                        ctx.abandon(letter);
+                    }
+                }
+                Stage::Persisting { .. } | Stage::Over => return ctx.ignore(from, Ignored::AwardOver),
+                Stage::Sending { .. } | Stage::Delivered { .. } => this.accepted(ctx, task),
+            }
+            then(this, task, ctx);
+        });
+    }
+
+    /// REJECT: it does not take the award, or does not know it.
+    pub(crate) fn reject(&mut self, ctx: &mut Context<'_>, from: &DeviceId, reject: Reject) {
+        let pause =
+            reject.reason.is_load().then(|| reject.retry_after.unwrap_or(ctx.config.timing.retry_after));
+        ctx.peers.believe(from, ctx.now, reject.capacity, pause, &ctx.config.timing);
+        let Some((task, number)) = self.find(&reject.award, from) else {
+            return ctx.ignore(from, Ignored::UnknownAward);
+        };
+        self.with(ctx, task, |this, task, ctx| {
+            let current = matches!(task.current(), Some((current, _)) if current == number);
+            let Some(attempt) = task.attempts.get_mut(&number) else { return };
+            attempt.ended = true;
+            if !current {
+                this.release(ctx, task, number);
+                return ctx.ignore(from, Ignored::AwardOver);
+            }
+            if let Phase::Awarded { auction, .. } = &mut task.phase
+                && !task.attempts.get(&number).is_some_and(|attempt| attempt.accepted)
+            {
+                auction.correct(from, Answer::Refused { reason: reject.reason.clone() });
+            }
+            this.lose(ctx, task, format!("rejected the award: {}", reject.reason.words()));
+        });
+    }
+
+    /// RESULT. `bidmesh`: the sender waits for an ACK.
+    pub(crate) fn result(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: &DeviceId,
+        result: &TaskResult,
+        bidmesh: bool,
+    ) {
+        let acknowledge = bidmesh && !ctx.is_me(from);
+        let Some(award) = &result.award else { return ctx.ignore(from, Ignored::UnknownAward) };
+        let Some((task, number)) = self.find(award, from) else {
+            let held = self.lingering.get(award).is_some_and(|(device, _)| device == from);
+            if held {
+                self.let_go(ctx, award);
+            }
+            let known = self.awards.contains_key(award);
+            ctx.ignore(from, if known { Ignored::UnknownAward } else { Ignored::UnknownTask });
+            if acknowledge {
+                ctx.notify(from, Body::Ack(award.clone()));
+            }
+            return;
+        };
+        self.with(ctx, task, |this, task, ctx| {
+            if let Phase::Closing { acknowledge: waiting, .. } = &task.phase {
+                // The winner's own is acknowledged when the outcome is on disk.
+                let own = waiting.as_ref().is_some_and(|(_, winner)| winner == award);
+                this.ended(ctx, task, number);
+                ctx.ignore(from, Ignored::AwardOver);
+                if acknowledge && !own {
+                    ctx.notify(from, Body::Ack(award.clone()));
+                }
+                return;
+            }
+            this.ended(ctx, task, number);
+            if result.status == Status::Completed {
+                this.completed(ctx, task, number, &result.output, acknowledge);
+            } else {
+                if acknowledge {
+                    ctx.notify(from, Body::Ack(award.clone()));
+                }
+                this.failed(ctx, task, number, result.status, &result.output);
+            }
+        });
+        self.slot_freed(ctx);
+    }
+
+    fn ended(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
+        let now = ctx.now;
+        if let Some(attempt) = task.attempts.get_mut(&number) {
+            attempt.ended = true;
+            if core::mem::take(&mut attempt.probed_out) {
+                ctx.peers.edit(&attempt.device, now, |peer| peer.probe_exempt = true);
+            }
+        }
+        self.release(ctx, task, number);
+    }
+
+    fn completed(
+        &mut self,
+        ctx: &mut Context<'_>,
+        task: &mut Task,
+        number: u32,
+        output: &Text,
+        acknowledge: bool,
+    ) {
+        let Some(attempt) = task.attempts.get_mut(&number) else { return };
+        let (device, award) = (attempt.device.clone(), attempt.award.clone());
+        if output.len() > ctx.config.limits.output_bytes {
+            if acknowledge {
+                ctx.notify(&device, Body::Ack(award));
+            }
+            let why = format!("the answer is longer than this device keeps: {} bytes", output.len());
+            return self.failed(ctx, task, number, Status::Error, &why);
+        }
+        if !core::mem::replace(&mut attempt.accepted, true) {
+            // RESULT overtook ACCEPT.
+            task.accepted_runs += 1;
+        }
+        self.show_whole(ctx, task, number, output);
+        let why = format!("{device} answered");
+        ctx.chronicle.happened(&task.id, ctx.now, why.clone(), &ctx.config.limits);
+        self.close(ctx, task, OutcomeStatus::Completed, Some(device.clone()), output.clone(), why);
+        if let (Phase::Closing { acknowledge: waiting, .. }, true) = (&mut task.phase, acknowledge) {
+            *waiting = Some((device, award));
+        }
+    }
+
+    fn failed(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, status: Status, output: &str) {
+        let Some((current, attempt)) = task.current() else { return };
+        let device = attempt.device.clone();
+        if current != number {
+            return ctx.ignore(&device, Ignored::AwardOver);
+        }
+        if let Some(attempt) = task.attempts.get_mut(&number)
+            && !core::mem::replace(&mut attempt.accepted, true)
+        {
+            task.accepted_runs += 1;
+        }
+        let why = match status {
+            Status::HandedBack => String::from("handed the task back"),
+            Status::Cancelled => String::from("stopped the task"),
+            Status::Error | Status::Completed => format!("failed: {}", first_line(output)),
+        };
+        self.lose(ctx, task, why);
+    }
+}
+
+/// The first line of an error that a worker sent, short enough for a sentence.
+fn first_line(text: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    text.lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it said nothing")
+        .chars()
+        .take(CHARS_MAX)
+        .collect()
+}

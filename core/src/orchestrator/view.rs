@@ -1,0 +1,133 @@
+//! The tasks as others see them: when to look again, how they are, and whether what is derived from them is right.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::attempt::Stage;
+use super::{ATTEMPTS_REMEMBERED, Orchestrator, Phase, Task};
+use crate::id::{DeviceId, TaskId};
+use crate::outbox::Outcome;
+use crate::snapshot::TaskSnapshot;
+use crate::time::Time;
+
+impl Orchestrator {
+    pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
+        let lingering = self
+            .lingering
+            .values()
+            .map(|(_, until)| (*until, "a shell device owes an answer to nobody"))
+            .min();
+        let (at, number) = match self.timers.first() {
+            Some(first) => *first,
+            None => return lingering,
+        };
+        let word = self.tasks.get(&number).and_then(|task| task.timer()).map_or("a task", |(_, word)| word);
+        match lingering {
+            Some(lingering) if lingering.0 < at => Some(lingering),
+            _ => Some((at, word)),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(crate) fn closed_len(&self) -> usize {
+        self.closed.len()
+    }
+
+    pub(crate) fn closed_bytes(&self) -> usize {
+        self.closed_bytes
+    }
+
+    /// The outcome of a task that ended not long ago.
+    pub(crate) fn outcome(&self, task: &TaskId) -> Option<&Outcome> {
+        self.closed.iter().rev().find(|closed| closed.task == *task).map(|closed| &closed.outcome)
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
+        let line = |task: &Task| {
+            let attempt = match &task.phase {
+                Phase::Awarded { attempt, .. } => task.attempts.get(attempt),
+                _ => None,
+            };
+            TaskSnapshot {
+                task: task.id.clone(),
+                phase: task.phase_name(),
+                submitted: task.submitted,
+                priority: task.priority.value(),
+                device: attempt.map(|attempt| attempt.device.clone()),
+                attempts: task.accepted_runs,
+                bytes: task.shown.map_or(0, |(_, bytes)| bytes),
+            }
+        };
+        self.tasks.values().map(|task| line(task)).collect()
+    }
+
+    /// Every invariant of the tasks and of what is derived from them.
+    pub(crate) fn check(&self, ageing: Duration) {
+        assert_eq!(self.by_id.len(), self.tasks.len(), "each task has one name");
+        let timers = self.tasks.values().filter(|task| task.timer().is_some()).count();
+        assert_eq!(self.timers.len(), timers, "each task has at most one timer");
+        let mut queued = 0;
+        for task in self.tasks.values() {
+            if let Some((at, _)) = task.timer() {
+                assert!(
+                    self.timers.contains(&(at, task.number)),
+                    "{}: its timer is the one that its phase wants",
+                    task.id
+                );
+            }
+            task.check(self);
+            if matches!(task.phase, Phase::Queued) {
+                queued += 1;
+                assert!(
+                    self.queue.contains(&task.eligible, task.place(ageing)),
+                    "{}: it stands in the queue",
+                    task.id
+                );
+            }
+        }
+        assert_eq!(self.queue.len(), queued, "nothing else stands in the queue");
+    }
+
+    /// Awards of ours that `device` holds, as its count should be.
+    pub(crate) fn holds(&self) -> BTreeMap<&DeviceId, u16> {
+        let mut holds: BTreeMap<&DeviceId, u16> = BTreeMap::new();
+        for attempt in
+            self.tasks.values().flat_map(|task| task.attempts.values()).filter(|attempt| attempt.holds)
+        {
+            *holds.entry(&attempt.device).or_default() += 1;
+        }
+        for (device, _) in self.lingering.values() {
+            *holds.entry(device).or_default() += 1;
+        }
+        holds
+    }
+}
+
+impl Task {
+    pub(super) fn check(&self, all: &Orchestrator) {
+        let idle = self.attempts.values().filter(|attempt| !attempt.holds).count();
+        assert!(idle <= ATTEMPTS_REMEMBERED, "{}: remembered awards are bounded", self.id);
+        if let Phase::Collecting(auction) = &self.phase {
+            auction.check();
+        }
+        for (number, attempt) in &self.attempts {
+            assert_eq!(
+                all.awards.get(&attempt.award),
+                Some(&(self.number, *number)),
+                "{}: awards are found by id",
+                self.id
+            );
+            let current = matches!(&self.phase, Phase::Awarded { attempt, .. } if attempt == number);
+            assert_eq!(
+                current,
+                !matches!(attempt.stage, Stage::Over),
+                "{}: one attempt is open at a time",
+                self.id
+            );
+        }
+    }
+}
