@@ -471,7 +471,11 @@ impl Mail {
             };
             match letter.state {
                 State::Resting(until) if until <= post.now && post.now < letter.give_up_at => {
-                    self.fly(post, id)
+                    if self.may_fly(id) {
+                        self.fly(post, id);
+                    } else {
+                        self.step_back(id);
+                    }
                 }
                 State::Flying => {
                     // The driver owes an answer and has not given it: nobody knows.
@@ -486,6 +490,21 @@ impl Mail {
         }
     }
 
+    /// A task may have gone before a letter to a shell device while that rested.
+    fn may_fly(&self, id: SendId) -> bool {
+        let Some(letter) = self.letters.get(&id) else { return false };
+        let first = || self.lanes.get(&letter.to).and_then(|lane| lane.queue.front());
+        !letter.dialect.is_shell() || first() == Some(&id)
+    }
+
+    fn step_back(&mut self, id: SendId) {
+        if let Some(letter) = self.letters.get_mut(&id) {
+            self.timers.remove(&(letter.timer(), id));
+            letter.state = State::Waiting;
+            self.timers.insert((letter.timer(), id));
+        }
+    }
+
     /// After sleep: what is on its way gets a little more time.
     pub(crate) fn grace(&mut self, now: Time, more: core::time::Duration) {
         let ids: Vec<SendId> =
@@ -494,6 +513,7 @@ impl Mail {
             if let Some(letter) = self.letters.get_mut(&id) {
                 self.timers.remove(&(letter.timer(), id));
                 letter.give_up_at = letter.give_up_at.max(now + more);
+                letter.try_until = letter.try_until.max(now + more);
                 self.timers.insert((letter.timer(), id));
             }
         }
