@@ -111,6 +111,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                 status: Status::Completed,
                 output: prose(64 * 1024).into(),
                 output_was_not_utf8: false,
+                speed: None,
             }),
         ),
     ];

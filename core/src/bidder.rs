@@ -18,8 +18,8 @@ use crate::outbox::{Action, Event, Ignored, RunId};
 use crate::snapshot::RunSnapshot;
 use crate::time::Time;
 use crate::wire::{
-    Accept, Bid, BidRequest, Body, Capacity, Dialect, Reason, Refuse, Reject, Status, TASK_TYPE_INFERENCE,
-    TaskOrder, TaskResult, Text,
+    Accept, Bid, BidRequest, Body, Capacity, Dialect, Reason, Refuse, Reject, Speed, Status,
+    TASK_TYPE_INFERENCE, TaskOrder, TaskResult, Text,
 };
 
 pub(crate) mod memory;
@@ -240,7 +240,7 @@ impl Bidder {
         if shell {
             // It knows no REJECT and would wait for five minutes.
             let output = format!("not run: {}", reason.words()).into();
-            let result = self.result_message(ctx, key, Status::Error, output);
+            let result = self.result_message(ctx, key, Status::Error, output, None);
             return ctx.notify(from, result);
         }
         let Some(award) = key.award.clone() else { return };
@@ -249,7 +249,14 @@ impl Bidder {
         ctx.notify(from, Body::Reject(Reject { award, reason, retry_after, capacity }));
     }
 
-    fn result_message(&self, ctx: &Context<'_>, key: &WorkKey, status: Status, output: Text) -> Body {
+    fn result_message(
+        &self,
+        ctx: &Context<'_>,
+        key: &WorkKey,
+        status: Status,
+        output: Text,
+        speed: Option<Speed>,
+    ) -> Body {
         match key.kind {
             Kind::Task => Body::Result(TaskResult {
                 award: key.award.clone(),
@@ -257,6 +264,7 @@ impl Bidder {
                 status,
                 output,
                 output_was_not_utf8: false,
+                speed,
             }),
             Kind::Prompt => Body::SlmResult(output),
         }
@@ -368,7 +376,9 @@ impl Bidder {
     pub(crate) fn generated(&mut self, ctx: &mut Context<'_>, run: RunId, offset: u64, text: &Text) -> bool {
         let Some(work) = self.runs.get(&run).and_then(|key| self.works.get_mut(key)) else { return false };
         let State::Running(running) = &mut work.state else { return false };
-        if !running.add(offset, text, ctx.config.limits.output_bytes) && running.stop(StopWhy::TooLong) {
+        if !running.add(offset, text, ctx.config.limits.output_bytes, ctx.now)
+            && running.stop(StopWhy::TooLong)
+        {
             ctx.act(Action::Stop { run });
         }
         true
@@ -379,7 +389,7 @@ impl Bidder {
         let Some(key) = self.runs.remove(&run) else { return false };
         let Some(work) = self.works.get_mut(&key) else { return false };
         let State::Running(running) = &work.state else { return false };
-        let (status, output) = running.result(outcome, ctx.config.limits.output_bytes);
+        let (status, output, speed) = running.result(outcome, ctx.config.limits.output_bytes, ctx.now);
         ctx.tell(Event::RunEnded { run, status });
         let (mail, mut post) = ctx.mail();
         mail.abandon_where(
@@ -388,13 +398,13 @@ impl Bidder {
         );
         if ctx.is_me(&key.from) {
             self.works.remove(&key);
-            let message = self.result_message(ctx, &key, status, output);
+            let message = self.result_message(ctx, &key, status, output, speed);
             ctx.notify(&key.from, message);
             let until = key.award.is_none().then(|| ctx.now + ctx.config.timing.duplicate_window);
             self.memory.remember(key, Remembered::Done, until, ctx.now, ctx.config.limits.tombstones);
             return true;
         }
-        self.keep(ctx, &key, status, output);
+        self.keep(ctx, &key, (status, output, speed));
         true
     }
 

@@ -285,11 +285,35 @@ pub struct Executor {
     pub why: String,
 }
 
+/// What a run gave.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Generation {
+    /// The whole output.
+    pub text: Text,
+    /// How many tokens it took, where the executor counts them.
+    pub tokens: Option<Tokens>,
+}
+
+/// Tokens of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Tokens {
+    /// Of the prompt, with the model's own frame around it.
+    pub prompt: u32,
+    /// That were generated.
+    pub generated: u32,
+}
+
+impl<T: Into<Text>> From<T> for Generation {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), tokens: None }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RunOutcome {
     /// With this whole output.
-    Completed(Text),
+    Completed(Generation),
     /// It failed; one line says how.
     Failed(Text),
     /// It was stopped, as asked by [`crate::Action::Stop`].

@@ -434,7 +434,7 @@ impl Orchestrator {
             let why = String::from(
                 "its deadline passed before there was an answer; give it more time with --deadline",
             );
-            self.close(ctx, task, OutcomeStatus::Expired, None, "".into(), why);
+            self.close(ctx, task, task.without_answer(OutcomeStatus::Expired, why));
             return;
         }
         match &mut task.phase {

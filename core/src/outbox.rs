@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::id::{AwardId, DeviceId, TaskId};
 use crate::input::{Prompts, SendFailure, Ticket};
 use crate::time::Time;
-use crate::wire::{Dialect, Message, Reason, Status, Text};
+use crate::wire::{Dialect, Message, Reason, Speed, Status, Text};
 
 /// One message to a peer; leads to exactly one `Delivered` or `SendFailed`, unless abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -228,6 +228,8 @@ pub struct Outcome {
     pub why: String,
     /// Whether it is on disk.
     pub durable: bool,
+    /// How fast the worker was, if it said so.
+    pub speed: Option<Speed>,
 }
 
 /// How a task ended, in one word.

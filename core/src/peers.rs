@@ -13,7 +13,7 @@ use crate::config::{Admit, Config, Timing};
 use crate::id::{BootId, DeviceId};
 use crate::snapshot::{Health, PeerSnapshot};
 use crate::time::Time;
-use crate::wire::{Bid, Capacity, Dialect};
+use crate::wire::{Bid, Capacity, Dialect, Speed};
 
 /// Older boot ids that are remembered of a peer, so that delayed messages change nothing.
 const OLD_BOOTS: usize = 4;
@@ -55,6 +55,8 @@ pub(crate) struct Peer {
     pub(crate) greeted: bool,
     hello_answered: Option<Time>,
     pub(crate) bid: Option<(Time, Bid)>,
+    /// How fast it was with our last prompt that it answered, by its own word.
+    pub(crate) speed: Option<Speed>,
     slots: u16,
     /// Slots that others' tasks take there, until the belief ends.
     others: u16,
@@ -139,6 +141,7 @@ impl Peer {
             greeted: false,
             hello_answered: None,
             bid: None,
+            speed: None,
             slots: 1,
             others: 0,
             believed_until: Time::ZERO,
@@ -540,6 +543,7 @@ impl Peers {
                 health: health(peer),
                 heard: peer.heard,
                 bid: peer.bid.as_ref().map(|(_, bid)| bid.clone()),
+                speed: peer.speed,
                 bid_at: peer.bid.as_ref().map(|(at, _)| *at),
                 awards: peer.awards,
                 free: peer.free(now),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::id::{BootId, DeviceId, TaskId};
 use crate::input::{Executor, Sensors};
 use crate::time::Time;
-use crate::wire::{Bid, Dialect, Reason};
+use crate::wire::{Bid, Dialect, Reason, Speed};
 
 /// One moment of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +74,8 @@ pub struct PeerSnapshot {
     pub bid: Option<Bid>,
     /// When that came.
     pub bid_at: Option<Time>,
+    /// How fast it was with the last prompt of this device that it answered, by its own word.
+    pub speed: Option<Speed>,
     /// Awards of this device that it holds.
     pub awards: u16,
     /// Slots believed free there.

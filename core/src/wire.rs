@@ -21,7 +21,7 @@ pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use framer::{Framer, Framing};
 pub use message::{
     Accept, Advertised, Bid, BidRequest, Body, Capacity, Decoded, Dialect, Marker, Message, Progress, Query,
-    Reason, Refuse, Reject, Repairs, Status, TASK_TYPE_INFERENCE, TaskOrder, TaskResult, Text,
+    Reason, Refuse, Reject, Repairs, Speed, Status, TASK_TYPE_INFERENCE, TaskOrder, TaskResult, Text,
 };
 
 /// What is taken from one connection, at most.

@@ -509,6 +509,7 @@ impl World {
                     status: if failed { Status::Error } else { Status::Completed },
                     output: if failed { "SLM not available".into() } else { output.into() },
                     output_was_not_utf8: false,
+                    speed: None,
                 };
                 let after = self.choices.millis(300, 30_000);
                 self.later(after, Happens::ShellSays(shell, node, Body::Result(result)));

@@ -121,6 +121,7 @@ fn an_awarded_task_is_asked_for_before_it_is_auctioned_again() {
         status: Status::Completed,
         output: "kept for you".into(),
         output_was_not_utf8: false,
+        speed: None,
     };
     device.hears_b(100, Body::Result(result));
     let sequence = device.out.actions.iter().find_map(|action| match action {
@@ -159,6 +160,7 @@ fn an_outcome_is_not_found_twice() {
         attempts: 1,
         why: "B answered".into(),
         durable: true,
+        speed: None,
     };
     let records = vec![
         (accepted("task_1", Some("k"), None), SECOND),

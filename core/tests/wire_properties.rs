@@ -13,8 +13,8 @@ use bidmesh_core::id::{AwardId, BidId, BootId, DeviceId, TaskId};
 use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::wire::{
     Accept, Advertised, Bid, BidRequest, Body, Capacity, DecodeError, DecodeErrorKind, Decoded, Dialect,
-    Framer, Framing, Marker, Message, Progress, Query, Reason, Refuse, Reject, Status, TaskOrder, TaskResult,
-    Text, WireLimits, decode, encode,
+    Framer, Framing, Marker, Message, Progress, Query, Reason, Refuse, Reject, Speed, Status, TaskOrder,
+    TaskResult, Text, WireLimits, decode, encode,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -146,13 +146,22 @@ fn task_order() -> impl Strategy<Value = TaskOrder> {
 fn task_result() -> impl Strategy<Value = TaskResult> {
     let status =
         prop::sample::select(vec![Status::Completed, Status::Error, Status::Cancelled, Status::HandedBack]);
-    (of(award()), of(text()), status, text(), any::<bool>()).prop_map(
-        |(award, device, status, output, output_was_not_utf8)| TaskResult {
+    let speed = (any::<u32>(), of(any::<u32>()), of(any::<u32>()), of(any::<u32>())).prop_map(
+        |(total_ms, first_text_ms, prompt_tokens, tokens)| Speed {
+            total_ms,
+            first_text_ms,
+            prompt_tokens,
+            tokens,
+        },
+    );
+    (of(award()), of(text()), status, text(), any::<bool>(), of(speed)).prop_map(
+        |(award, device, status, output, output_was_not_utf8, speed)| TaskResult {
             award,
             device,
             status,
             output,
             output_was_not_utf8,
+            speed,
         },
     )
 }

@@ -43,6 +43,7 @@ fn result(output: &str) -> TaskResult {
         status: Status::Completed,
         output: output.into(),
         output_was_not_utf8: false,
+        speed: None,
     }
 }
 

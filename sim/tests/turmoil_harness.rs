@@ -41,6 +41,7 @@ fn an_answer_that_nobody_generated_is_noticed() {
             status: Status::Completed,
             output: "an answer to something else".into(),
             output_was_not_utf8: false,
+            speed: None,
         }))],
         _ => Vec::new(),
     });

@@ -67,6 +67,7 @@ fn result(award: AwardId, status: Status, output: &str) -> Reply {
         status,
         output,
         output_was_not_utf8: false,
+        speed: None,
     }))
 }
 

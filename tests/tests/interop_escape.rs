@@ -80,6 +80,7 @@ fn result(number: usize, output: &str) -> Body {
         status: Status::Completed,
         output: output.into(),
         output_was_not_utf8: false,
+        speed: None,
     })
 }
 

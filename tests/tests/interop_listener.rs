@@ -130,6 +130,7 @@ impl Pair {
             status: Status::Completed,
             output: TEXT.into(),
             output_was_not_utf8: false,
+            speed: None,
         }));
         let file = wait_until(SOON, "result_task_7.json", || self.device.result("task_7"));
         let json: serde_json::Value = serde_json::from_slice(&file).expect("valid JSON");

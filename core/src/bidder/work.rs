@@ -13,11 +13,11 @@ use super::{Bidder, Remembered};
 use crate::config::Timing;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
-use crate::input::RunOutcome;
+use crate::input::{RunOutcome, Tokens};
 use crate::mail::{Draft, Fate, Purpose};
 use crate::outbox::{Action, Record, RunId, SendId, Sequence};
 use crate::time::Time;
-use crate::wire::{Body, Dialect, Progress, Status, Text};
+use crate::wire::{Body, Dialect, Progress, Speed, Status, Text};
 
 /// The most text that one PROGRESS carries, in bytes; the rest follows with the next.
 const PROGRESS_BYTES_MAX: usize = 256 * 1024;
@@ -87,6 +87,8 @@ pub(crate) struct Running {
     limit_by: Time,
     stopping: Option<StopWhy>,
     text: String,
+    /// When the first text came.
+    first_text: Option<Time>,
     /// How PROGRESS is told; `None` to those who do not know it.
     telling: Option<Telling>,
 }
@@ -120,6 +122,7 @@ pub(crate) enum StopWhy {
 pub(crate) struct Kept {
     status: Status,
     output: Text,
+    speed: Option<Speed>,
     /// Not before it is on disk is it offered.
     sequence: Option<Sequence>,
     expires: Time,
@@ -156,6 +159,7 @@ impl Work {
                 limit_by,
                 stopping: None,
                 text: String::new(),
+                first_text: None,
                 telling,
             }),
         }
@@ -168,7 +172,8 @@ impl Running {
     }
 
     /// Text as it is generated. `false`: it has become longer than the limit.
-    pub(crate) fn add(&mut self, offset: u64, text: &Text, limit: usize) -> bool {
+    pub(crate) fn add(&mut self, offset: u64, text: &Text, limit: usize, now: Time) -> bool {
+        self.first_text.get_or_insert(now);
         // The driver hands text in without gaps; a copy of what is known says nothing.
         if offset == self.text_len() && self.text.len() + text.len() <= limit {
             self.text.push_str(text);
@@ -193,12 +198,22 @@ impl Running {
         }
     }
 
-    /// What the end of the run means.
-    pub(crate) fn result(&self, outcome: RunOutcome, limit: usize) -> (Status, Text) {
-        match (outcome, self.stopping) {
-            (RunOutcome::Completed(output), _) if output.len() > limit => (Status::Error, too_long(limit)),
+    /// What the end of the run means; and for an answer, how fast it came.
+    pub(crate) fn result(
+        &self,
+        outcome: RunOutcome,
+        limit: usize,
+        now: Time,
+    ) -> (Status, Text, Option<Speed>) {
+        let (status, output) = match (outcome, self.stopping) {
+            (RunOutcome::Completed(generation), _) if generation.text.len() > limit => {
+                (Status::Error, too_long(limit))
+            }
             // It was finished before it could be stopped; whoever wants it has it.
-            (RunOutcome::Completed(output), _) => (Status::Completed, output),
+            (RunOutcome::Completed(generation), _) => {
+                let speed = self.speed(generation.tokens, now);
+                return (Status::Completed, generation.text, Some(speed));
+            }
             (_, Some(StopWhy::Cancelled)) => (Status::Cancelled, "".into()),
             (_, Some(StopWhy::Leaving)) => (Status::HandedBack, "".into()),
             (_, Some(StopWhy::TooLong)) => (Status::Error, too_long(limit)),
@@ -207,6 +222,17 @@ impl Running {
             }
             (RunOutcome::Failed(why), None) => (Status::Error, shortened(&why, limit)),
             (RunOutcome::Stopped, None) => (Status::Error, "it was stopped on that device".into()),
+        };
+        (status, output, None)
+    }
+
+    fn speed(&self, tokens: Option<Tokens>, now: Time) -> Speed {
+        let since_start = |at: Time| u32::try_from(at.since(self.started).as_millis()).unwrap_or(u32::MAX);
+        Speed {
+            total_ms: since_start(now),
+            first_text_ms: self.first_text.map(since_start),
+            prompt_tokens: tokens.map(|tokens| tokens.prompt),
+            tokens: tokens.map(|tokens| tokens.generated),
         }
     }
 
@@ -254,7 +280,12 @@ impl Kept {
 
 impl Bidder {
     /// The result is kept until whoever asked for it has it.
-    pub(super) fn keep(&mut self, ctx: &mut Context<'_>, key: &WorkKey, status: Status, output: Text) {
+    pub(super) fn keep(
+        &mut self,
+        ctx: &mut Context<'_>,
+        key: &WorkKey,
+        (status, output, speed): (Status, Text, Option<Speed>),
+    ) {
         let Some(work) = self.works.get_mut(key) else { return };
         let dialect = work.dialect;
         // Only what names an award can be asked for again after a restart.
@@ -269,6 +300,7 @@ impl Bidder {
         work.state = State::Kept(Kept {
             status,
             output,
+            speed,
             sequence,
             expires: ctx.now + timing.result_kept,
             offer_at: ctx.now,
@@ -292,6 +324,7 @@ impl Bidder {
         let kept = Kept {
             status,
             output,
+            speed: None,
             sequence: None,
             expires: Time::ZERO + left,
             offer_at: Time::ZERO,
@@ -422,7 +455,7 @@ impl Bidder {
         if kept.timer().is_none_or(|(at, _)| at > ctx.now) {
             return;
         }
-        let body = self.result_message(ctx, key, kept.status, kept.output.clone());
+        let body = self.result_message(ctx, key, kept.status, kept.output.clone(), kept.speed);
         let give_up_at = ctx.now + ctx.config.timing.notice_send;
         let purpose = Purpose::Result { work: key.clone() };
         let letter = ctx.post(Draft { to: key.from.clone(), address, body, purpose, give_up_at });

@@ -9,8 +9,8 @@ use super::{Orchestrator, Phase, Task};
 use crate::auction::Answer;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
-use crate::outbox::{Ignored, OutcomeStatus};
-use crate::wire::{Accept, Body, Progress, Reject, Status, TaskResult, Text};
+use crate::outbox::{Ignored, Outcome, OutcomeStatus};
+use crate::wire::{Accept, Body, Progress, Reject, Status, TaskResult};
 
 impl Orchestrator {
     /// The attempt that an award id names, if it was given to `from`.
@@ -138,7 +138,7 @@ impl Orchestrator {
             }
             this.ended(ctx, task, number);
             if result.status == Status::Completed {
-                this.completed(ctx, task, number, &result.output, acknowledge);
+                this.completed(ctx, task, number, result, acknowledge);
             } else {
                 if acknowledge {
                     ctx.notify(from, Body::Ack(award.clone()));
@@ -165,9 +165,10 @@ impl Orchestrator {
         ctx: &mut Context<'_>,
         task: &mut Task,
         number: u32,
-        output: &Text,
+        result: &TaskResult,
         acknowledge: bool,
     ) {
+        let output = &result.output;
         let Some(attempt) = task.attempts.get_mut(&number) else { return };
         let (device, award) = (attempt.device.clone(), attempt.award.clone());
         if output.len() > ctx.config.limits.output_bytes {
@@ -184,7 +185,11 @@ impl Orchestrator {
         self.show_whole(ctx, task, number, output);
         let why = format!("{device} answered");
         ctx.chronicle.happened(&task.id, ctx.now, why.clone(), &ctx.config.limits);
-        self.close(ctx, task, OutcomeStatus::Completed, Some(device.clone()), output.clone(), why);
+        let speed = result.speed;
+        ctx.peers.edit(&device, ctx.now, |peer| peer.speed = speed.or(peer.speed));
+        let completed = task.without_answer(OutcomeStatus::Completed, why);
+        let outcome = Outcome { device: Some(device.clone()), output: output.clone(), speed, ..completed };
+        self.close(ctx, task, outcome);
         if let (Phase::Closing { acknowledge: waiting, .. }, true) = (&mut task.phase, acknowledge) {
             *waiting = Some((device, award));
         }

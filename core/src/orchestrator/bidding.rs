@@ -13,7 +13,7 @@ use crate::decision;
 use crate::id::{DeviceId, TaskId};
 use crate::input::SendFailure;
 use crate::mail::{Draft, Fate, Purpose};
-use crate::outbox::{Event, Ignored, OutcomeStatus};
+use crate::outbox::{Event, Ignored, Outcome, OutcomeStatus};
 use crate::peers::Question;
 use crate::policy::{self, Candidate, Choice};
 use crate::time::Time;
@@ -356,7 +356,8 @@ impl Orchestrator {
         ctx.chronicle.chosen(&task.id, ctx.now, Ok(choice), &ctx.config.limits);
         if task.dry_run {
             let why = choice.sentence.clone();
-            self.close(ctx, task, OutcomeStatus::Decided, Some(choice.winner.clone()), "".into(), why);
+            let decided = task.without_answer(OutcomeStatus::Decided, why);
+            self.close(ctx, task, Outcome { device: Some(choice.winner.clone()), ..decided });
         } else {
             self.award(ctx, task, choice);
         }
@@ -370,7 +371,7 @@ impl Orchestrator {
                 1 => last.as_ref().into(),
                 runs => format!("{runs} attempts gave no answer; the last one: {last}"),
             };
-            return self.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
+            return self.close(ctx, task, task.without_answer(OutcomeStatus::Failed, why));
         }
         match choose(ctx, task) {
             Some(choice) => self.won(ctx, task, &choice),
@@ -390,7 +391,7 @@ impl Orchestrator {
             return self.rest(ctx, task);
         }
         if !tried {
-            return self.close(ctx, task, OutcomeStatus::Nobody, None, "".into(), list);
+            return self.close(ctx, task, task.without_answer(OutcomeStatus::Nobody, list));
         }
         task.fruitless += 1;
         if task.fruitless >= ctx.config.limits.auctions {
@@ -398,7 +399,7 @@ impl Orchestrator {
                 "{} auctions in a row found no device that took it; in the last one: {list}",
                 task.fruitless
             );
-            return self.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
+            return self.close(ctx, task, task.without_answer(OutcomeStatus::Failed, why));
         }
         self.end_auction(ctx, task);
         task.phase = Phase::Queued;

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use super::{Closed, Orchestrator, Origin, Phase, Task};
 use crate::context::Context;
-use crate::id::{DeviceId, TaskId};
+use crate::id::TaskId;
 use crate::input::{Ticket, Written};
 use crate::outbox::{Event, Outcome, OutcomeStatus, Record, Refusal, Report, Sequence};
-use crate::wire::{Body, Text};
+use crate::wire::Body;
 
 impl Orchestrator {
     /// The record with this number is on disk, or could not be written. `false`: none of ours.
@@ -25,7 +25,7 @@ impl Orchestrator {
                 let why = String::from(
                     "the award could not be written to this device's disk; free some space there",
                 );
-                this.close(ctx, task, OutcomeStatus::Failed, None, "".into(), why);
+                this.close(ctx, task, task.without_answer(OutcomeStatus::Failed, why));
             }
             Phase::Closing { outcome, .. } => {
                 outcome.durable = written == Written::Durable;
@@ -88,25 +88,16 @@ impl Orchestrator {
             ),
             None => String::from(why),
         };
-        self.close(ctx, task, OutcomeStatus::Cancelled, None, "".into(), why);
+        self.close(ctx, task, task.without_answer(OutcomeStatus::Cancelled, why));
     }
 
     /// Ends a task: nobody works for it any more, and its outcome is on its way to disk and then to the person.
-    pub(super) fn close(
-        &mut self,
-        ctx: &mut Context<'_>,
-        task: &mut Task,
-        status: OutcomeStatus,
-        device: Option<DeviceId>,
-        output: Text,
-        why: String,
-    ) {
+    pub(super) fn close(&mut self, ctx: &mut Context<'_>, task: &mut Task, outcome: Outcome) {
         self.end_auction(ctx, task);
         let numbers: Vec<u32> = task.attempts.keys().copied().collect();
         for number in numbers {
             self.supersede(ctx, task, number);
         }
-        let outcome = Outcome { status, device, output, attempts: task.accepted_runs, why, durable: false };
         if task.dry_run {
             task.phase = Phase::Closing { sequence: Sequence(0), outcome, acknowledge: None };
             self.finish(ctx, task);
@@ -151,5 +142,13 @@ impl Orchestrator {
                 self.by_key.remove(&key);
             }
         }
+    }
+}
+
+impl Task {
+    /// An outcome that is no answer.
+    pub(super) fn without_answer(&self, status: OutcomeStatus, why: String) -> Outcome {
+        let attempts = self.accepted_runs;
+        Outcome { status, device: None, output: "".into(), attempts, why, durable: false, speed: None }
     }
 }

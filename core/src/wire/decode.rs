@@ -14,7 +14,7 @@ use super::fields::{
 use super::head::{RawHead, head, raw_head};
 use super::message::{
     Accept, Bid, BidRequest, Body, Decoded, Marker, Message, Progress, Query, Reason, Refuse, Reject,
-    Repairs, Status, TaskOrder, TaskResult, Text,
+    Repairs, Speed, Status, TaskOrder, TaskResult, Text,
 };
 use super::{address, repair};
 use crate::id::{AwardId, BootId, IdError, TaskId};
@@ -181,6 +181,7 @@ impl<'a> Payload<'a> {
             status: Status::read(&text(status)).unwrap_or(Status::Error),
             output,
             output_was_not_utf8: not_utf8,
+            speed: None,
         };
         Ok((None, Body::Result(result)))
     }
@@ -298,6 +299,12 @@ fn result(at: At<'_>, text: &str) -> Result<Content, DecodeError> {
         status: fields.status.and_then(|status| Status::read(&status.0)).unwrap_or(Status::Error),
         output: kept(fields.output).unwrap_or_default(),
         output_was_not_utf8: fields.output_was_not_utf8.0.unwrap_or(false),
+        speed: fields.total_ms.0.map(|total_ms| Speed {
+            total_ms,
+            first_text_ms: fields.first_text_ms.0,
+            prompt_tokens: fields.prompt_tokens.0,
+            tokens: fields.tokens.0,
+        }),
     };
     Ok((marker(fields.bidmesh, fields.boot), Body::Result(result)))
 }

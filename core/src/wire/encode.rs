@@ -67,6 +67,10 @@ fn for_bidmesh(out: &mut Vec<u8>, message: &Message) {
             .text("device_id", result.device.as_ref())
             .text("output", Some(&result.output))
             .word("output_was_not_utf8", result.output_was_not_utf8.then_some(true))
+            .word("total_ms", result.speed.map(|speed| speed.total_ms))
+            .word("first_text_ms", result.speed.and_then(|speed| speed.first_text_ms))
+            .word("prompt_tokens", result.speed.and_then(|speed| speed.prompt_tokens))
+            .word("tokens", result.speed.and_then(|speed| speed.tokens))
             .end(),
         Body::Refuse(refuse) => {
             let object = Object::new(out, json, marker).text("task_id", refuse.task.as_ref());

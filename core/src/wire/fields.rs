@@ -47,6 +47,12 @@ impl Scalar for u64 {
     }
 }
 
+impl Scalar for u32 {
+    fn read(text: &str) -> Option<Self> {
+        u64::read(text).and_then(|value| value.try_into().ok())
+    }
+}
+
 impl Scalar for u16 {
     fn read(text: &str) -> Option<Self> {
         u64::read(text).and_then(|value| value.try_into().ok())
@@ -127,7 +133,13 @@ payload!(BidFields { task_id, bid_id } {
     yours: u16,
 } { device_id });
 payload!(TaskFields { task_id, bid_id } { use_npu: bool } { prompt, prompt_type, task_type });
-payload!(ResultFields { task_id, status } { output_was_not_utf8: bool } { device_id, output });
+payload!(ResultFields { task_id, status } {
+    output_was_not_utf8: bool,
+    total_ms: u32,
+    first_text_ms: u32,
+    prompt_tokens: u32,
+    tokens: u32,
+} { device_id, output });
 payload!(RefusalFields { task_id, reason } { retry_after_ms: u64, slots: u16, running: u16, yours: u16 } {});
 payload!(AwardFields { task_id } { have: u64 } {});
 payload!(ProgressFields { task_id } { offset: u64 } { text });

@@ -210,6 +210,30 @@ pub struct TaskResult {
     pub output: Text,
     /// The output came with bytes that are no UTF-8; each such byte became U+FFFD.
     pub output_was_not_utf8: bool,
+    /// How fast the worker was, as it measured itself; only bidmesh devices say so.
+    pub speed: Option<Speed>,
+}
+
+/// How fast a worker was with one prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Speed {
+    /// `total_ms`: from the beginning of the run to its end, in milliseconds.
+    pub total_ms: u32,
+    /// `first_text_ms`: from the beginning of the run to its first text, in milliseconds; absent without text.
+    pub first_text_ms: Option<u32>,
+    /// `prompt_tokens`: of the prompt; absent where the executor does not count them.
+    pub prompt_tokens: Option<u32>,
+    /// `tokens`: that were generated; absent where the executor does not count them.
+    pub tokens: Option<u32>,
+}
+
+impl Speed {
+    /// Tokens generated in a second after the first text, in thousandths; `None` where that cannot be said.
+    pub fn tokens_per_second_milli(&self) -> Option<u64> {
+        let generating = self.total_ms.checked_sub(self.first_text_ms?)?;
+        let after_the_first = self.tokens?.checked_sub(1)?;
+        (generating > 0).then(|| u64::from(after_the_first) * 1_000_000 / u64::from(generating))
+    }
 }
 
 /// How an award ended at the worker.
@@ -453,4 +477,24 @@ pub struct Decoded {
     pub message: Message,
     /// What had to be mended.
     pub repairs: Repairs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_a_second_count_from_the_first_text() {
+        let speed =
+            Speed { total_ms: 3_000, first_text_ms: Some(1_000), prompt_tokens: None, tokens: Some(51) };
+        assert_eq!(speed.tokens_per_second_milli(), Some(25_000));
+        assert_eq!(Speed { first_text_ms: None, ..speed }.tokens_per_second_milli(), None);
+        assert_eq!(Speed { tokens: Some(0), ..speed }.tokens_per_second_milli(), None);
+        assert_eq!(Speed { total_ms: 1_000, ..speed }.tokens_per_second_milli(), None, "all came at once");
+        assert_eq!(
+            Speed { total_ms: 10, ..speed }.tokens_per_second_milli(),
+            None,
+            "a worker may say anything"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use bidmesh_core::id::{AwardId, BidId, BootId, DeviceId, TaskId};
 use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::wire::{
     Accept, Advertised, Bid, BidRequest, Body, Capacity, Marker, Message, Progress, Query, Reason, Refuse,
-    Reject, Status, TASK_TYPE_INFERENCE, TaskOrder, TaskResult,
+    Reject, Speed, Status, TASK_TYPE_INFERENCE, TaskOrder, TaskResult,
 };
 
 fn award() -> AwardId {
@@ -89,6 +89,12 @@ pub(crate) fn bodies() -> Vec<(&'static str, Body)> {
                 status: Status::Completed,
                 output: "She said \"good night\".\nThe end.".into(),
                 output_was_not_utf8: false,
+                speed: Some(Speed {
+                    total_ms: 2150,
+                    first_text_ms: Some(640),
+                    prompt_tokens: Some(37),
+                    tokens: Some(31),
+                }),
             }),
         ),
         (
@@ -99,6 +105,7 @@ pub(crate) fn bodies() -> Vec<(&'static str, Body)> {
                 status: Status::Error,
                 output: "caf\u{fffd}".into(),
                 output_was_not_utf8: true,
+                speed: None,
             }),
         ),
         (

@@ -267,6 +267,7 @@ mod tests {
             attempts: 2,
             why: "it answered".into(),
             durable: true,
+            speed: None,
         }
     }
 

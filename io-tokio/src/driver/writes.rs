@@ -128,6 +128,7 @@ mod tests {
             attempts: 1,
             why: "it was asked".into(),
             durable: true,
+            speed: None,
         };
         Record::Outcome { task: TaskId::new("task_1").expect("valid"), outcome }
     }

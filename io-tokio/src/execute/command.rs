@@ -198,7 +198,7 @@ impl Executor for CommandExecutor {
             End::Itself => {
                 let status = running.group.reap().await;
                 match self.check_end(status, &running.last_words) {
-                    Ok(()) => RunOutcome::Completed(running.output.into_text()),
+                    Ok(()) => RunOutcome::Completed(running.output.into_text().into()),
                     Err(why) => failed(why),
                 }
             }

@@ -344,7 +344,7 @@ impl Executor for OpenaiExecutor {
         let _running = Arc::clone(&self.running);
         let run = async {
             match self.answer(&job, &text).await {
-                Ok(output) => RunOutcome::Completed(output.into_text()),
+                Ok(output) => RunOutcome::Completed(output.into_text().into()),
                 Err(why) => {
                     self.doubt();
                     failed(why)

@@ -34,7 +34,7 @@ impl StandInExecutor {
                 return failed(format!("the stand-in was stopped: {error}"));
             }
         }
-        RunOutcome::Completed(output.into_text())
+        RunOutcome::Completed(output.into_text().into())
     }
 }
 

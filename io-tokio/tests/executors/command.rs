@@ -89,7 +89,7 @@ async fn a_label_never_names_a_path_outside_the_directory() {
     let mut evil = job("x");
     evil.label = "../../evil/ß\n".to_owned();
     let RunOutcome::Completed(path) = run(&script.executor, evil).await.0 else { panic!() };
-    let path = Path::new(&*path);
+    let path = Path::new(&*path.text);
     assert_eq!(path.parent(), Some(&*script.file("prompts")));
     assert!(
         path.file_name().unwrap().to_str().unwrap().starts_with("bidmesh-prompt-.._.._evil___-"),

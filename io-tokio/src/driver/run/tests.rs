@@ -127,6 +127,7 @@ fn persist(number: u64, barrier: bool) -> Action {
         attempts: 1,
         why: "it was asked".into(),
         durable: true,
+        speed: None,
     };
     let record = Record::Outcome { task: TaskId::new("task_1").expect("valid"), outcome };
     Action::Persist { sequence: Sequence(number), record, barrier }
