@@ -439,7 +439,10 @@ impl Orchestrator {
         }
         match &mut task.phase {
             Phase::Resting { until } if *until <= ctx.now => task.phase = Phase::Queued,
-            Phase::Collecting(_) => self.look(ctx, task),
+            Phase::Collecting(_) => {
+                self.look(ctx, task);
+                self.ask_again(ctx, task);
+            }
             Phase::Awarded { .. } => self.award_due(ctx, task),
             _ => {}
         }
