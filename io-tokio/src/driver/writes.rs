@@ -127,7 +127,7 @@ mod tests {
             output: "an answer".into(),
             attempts: 1,
             why: "it was asked".into(),
-            durable: true,
+            written: bidmesh_core::input::Written::Durable,
             speed: None,
         };
         Record::Outcome { task: TaskId::new("task_1").expect("valid"), outcome }
