@@ -1,6 +1,8 @@
 //! Processes that are killed, stopped and started again at every stage of a prompt: each prompt ends in one answer or
 //! one clear failure, and nothing runs on for nobody.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Devices that are switched off, hang or are busy do not make every auction last as long as it may: with a healthy
 //! bidder it ends within that one's own answer time plus the patience of the design.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
