@@ -300,9 +300,12 @@ impl Bidder {
         if let (false, Some(award)) = (shell, key.award.clone()) {
             ctx.notify(&key.from, Body::Accept(Accept { award }));
         }
-        let local = ctx.is_me(&key.from);
         let dialect = if shell { ctx.peers.dialect(&key.from, ctx.config) } else { Dialect::Bidmesh };
-        let work = Work::begin(run, label, ctx.now, limit, local, dialect, ctx.config.timing.heartbeat);
+        let mut work = Work::begin(run, label, dialect, ctx.now, limit);
+        // PROGRESS names an award, and shell devices do not know it.
+        if key.award.is_some() && !dialect.is_shell() {
+            work = work.told(ctx.is_me(&key.from), ctx.now, ctx.config.timing.heartbeat);
+        }
         self.runs.insert(run, key.clone());
         self.works.insert(key, work);
     }

@@ -132,37 +132,26 @@ pub(crate) struct Kept {
 }
 
 impl Work {
-    pub(crate) fn begin(
-        run: RunId,
-        label: String,
-        now: Time,
-        limit: Duration,
-        local: bool,
-        dialect: Dialect,
-        heartbeat: Duration,
-    ) -> Self {
-        let watched = !dialect.is_shell();
-        let telling = watched.then(|| Telling {
-            local,
-            delivered: 0,
-            in_flight: false,
-            next: now,
-            alive_by: now + heartbeat,
-        });
-        let limit_by = now + limit;
-        Self {
-            label,
-            dialect,
-            state: State::Running(Running {
-                run,
-                started: now,
-                limit_by,
-                stopping: None,
-                text: String::new(),
-                first_text: None,
-                telling,
-            }),
+    pub(crate) fn begin(run: RunId, label: String, dialect: Dialect, now: Time, limit: Duration) -> Self {
+        let running = Running {
+            run,
+            started: now,
+            limit_by: now + limit,
+            stopping: None,
+            text: String::new(),
+            first_text: None,
+            telling: None,
+        };
+        Self { label, dialect, state: State::Running(running) }
+    }
+
+    /// Its text is told by PROGRESS while it runs; `local`: to this device itself.
+    pub(crate) fn told(mut self, local: bool, now: Time, heartbeat: Duration) -> Self {
+        if let State::Running(running) = &mut self.state {
+            let alive_by = now + heartbeat;
+            running.telling = Some(Telling { local, delivered: 0, in_flight: false, next: now, alive_by });
         }
+        self
     }
 }
 
