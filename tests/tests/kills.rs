@@ -1,7 +1,11 @@
 //! Processes that are killed, stopped and started again at every stage of a prompt: each prompt ends in one answer or
 //! one clear failure, and nothing runs on for nobody.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint does not know as such"
+)]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -149,7 +153,7 @@ fn a_winner_that_never_accepts_loses_to_the_next_best() {
 }
 
 #[test]
-fn a_winner_that_dies_before_the_award_reaches_it_loses_to_the_next_best() {
+fn a_winner_that_vanishes_after_the_award_loses_to_the_next_best() {
     let (runner, _second, asking, puppet) = mesh_with_a_puppet();
     // It dies as soon as its bid is out: bidding and dying is one step for who asks.
     let asked = asking.spawn(&["--json", "ask", "hello"]);

@@ -1,6 +1,12 @@
 //! A mixed mesh: two bidmesh devices and three shell devices, under three shells and with three netcats, answer
 //! fifty prompts that are asked at once. None is lost, none is run twice, each answer belongs to its prompt.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint does not know as such"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -45,8 +51,9 @@ fn fifty_prompts_on_five_devices_are_each_run_once_and_answered() {
     let mut answered_by = BTreeMap::<String, usize>::new();
     for (number, asked) in asked.into_iter().enumerate() {
         let finished = asked.finish(IN_ALL);
-        let answer: Value = serde_json::from_str(&finished.stdout())
-            .unwrap_or_else(|error| panic!("{number}: {error}: {}{}", finished.stdout(), finished.stderr()));
+        let answer: Value = serde_json::from_str(&finished.stdout()).unwrap_or_else(|error| {
+            panic!("{number}: {error}: {}{}\n{}", finished.stdout(), finished.stderr(), asking.stderr())
+        });
         assert_eq!((finished.code(), &answer["status"]), (Some(0), &Value::from("completed")), "{answer:#}");
         assert_eq!(answer["output"].as_str().map(str::trim_end), Some(prompt(number).as_str()), "{answer:#}");
         assert_eq!(answer["attempts"], 1, "{answer:#}");

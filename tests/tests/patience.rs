@@ -1,7 +1,11 @@
 //! Devices that are switched off, hang or are busy do not make every auction last as long as it may: with a healthy
 //! bidder it ends within that one's own answer time plus the patience of the design.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint does not know as such"
+)]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;

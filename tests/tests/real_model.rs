@@ -1,6 +1,12 @@
 //! A real small model behind a real OpenAI-compatible server answers prompts of the mesh. Needs what `.ci/setup`
 //! installs into `.tools/`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint does not know as such"
+)]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -49,7 +55,7 @@ fn a_model_answers_a_prompt_of_the_mesh_piece_by_piece() {
         BidmeshProcess::build("Asking").peer("Model", model.address()).peer("Other", other.address()).start();
     asking.wait_until_heard(&["Model", "Other"]);
 
-    let mut asked = asking.spawn(&["ask", "Name three fruits and say a sentence about each."]);
+    let mut asked = asking.spawn(&["ask", "What is the capital of France?"]);
     let beginning = wait_until(ANSWER, "the beginning of an answer", || {
         Some(asked.stdout()).filter(|text| !text.is_empty() || !asked.is_running())
     });
@@ -59,7 +65,12 @@ fn a_model_answers_a_prompt_of_the_mesh_piece_by_piece() {
     assert!(stdout.starts_with(&beginning) && beginning.len() < stdout.len(), "all at once: {stdout}");
     // What a model of this size says is no matter of this test; that the mesh tells all of it is.
     let record = asking.json(&["why"]);
-    assert_eq!(record["outcome"]["output_bytes"], stdout.trim_end_matches('\n').len(), "{record:#}");
+    let told = record["outcome"]["output_bytes"].as_u64().unwrap();
+    // Where the answer has no line end of its own, one is added.
+    assert!(
+        [stdout.len(), stdout.len() - 1].map(|length| length as u64).contains(&told),
+        "{stdout}{record:#}"
+    );
     assert!(finished.stderr().starts_with("[Model answered in "), "{}", finished.stderr());
     let why = asking.run(&["why"]).stdout();
     assert!(why.lines().next().is_some_and(|line| line.contains("completed by Model")), "{why}");
