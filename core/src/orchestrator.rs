@@ -24,6 +24,7 @@ use crate::wire::Text;
 mod answers;
 pub(crate) mod attempt;
 mod bidding;
+mod canonical;
 mod ending;
 pub(crate) mod queue;
 mod restore;

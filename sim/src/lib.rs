@@ -11,6 +11,7 @@
 
 mod disk;
 mod mesh;
+pub mod model;
 mod probe;
 mod puppet;
 mod record;

@@ -10,6 +10,7 @@ use core::time::Duration;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::{Bidder, Remembered};
+use crate::canonical::Renewal;
 use crate::config::Timing;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
@@ -504,6 +505,39 @@ impl Work {
         match &self.state {
             State::Running(running) => running.timer(),
             State::Kept(kept) => kept.timer(),
+        }
+    }
+}
+
+impl Work {
+    /// Without its history (`crate::canonical`); how fast it was is left out.
+    pub(super) fn canonical(&mut self, by: &Renewal) {
+        match &mut self.state {
+            State::Running(running) => {
+                running.run = by.run(running.run).unwrap_or(running.run);
+                running.started = by.due(running.started);
+                running.first_text = running.first_text.map(|at| by.due(at));
+                running.limit_by = by.due(running.limit_by);
+                if let Some(telling) = &mut running.telling {
+                    telling.next = by.due(telling.next);
+                    telling.alive_by = by.due(telling.alive_by);
+                }
+            }
+            State::Kept(kept) => {
+                kept.speed = None;
+                kept.sequence = kept.sequence.and_then(|sequence| by.sequence(sequence));
+                kept.expires = by.due(kept.expires);
+                kept.offer_at = by.due(kept.offer_at);
+                kept.letter = kept.letter.and_then(|letter| by.send(letter));
+            }
+        }
+    }
+
+    /// The record that it waits for.
+    pub(super) fn open_sequence(&self) -> Option<Sequence> {
+        match &self.state {
+            State::Kept(kept) => kept.sequence,
+            State::Running(_) => None,
         }
     }
 }
