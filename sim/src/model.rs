@@ -7,7 +7,7 @@
 //!
 //! What is not in the model: a bid never grows too old on its bidder's clock (a canonical device's clock stands
 //! still), text while it is generated beyond one piece, orchestrators that crash, and more than one shell device's
-//! worth of netcat ([`shell`]).
+//! worth of netcat (`shell`).
 
 use std::sync::Arc;
 
