@@ -59,6 +59,10 @@ pub enum Command {
     /// The settings, and where each comes from
     #[command(subcommand)]
     Config(command::config::Config),
+    /// The models of this machine: fetch, list, check, remove
+    #[cfg(feature = "slm")]
+    #[command(subcommand)]
+    Model(command::model::Model),
     /// This device, and what it knows of the others
     Status,
     /// Why a prompt went where it went: who bid what, who refused, who won, what happened then
@@ -79,6 +83,14 @@ pub enum Command {
     Man(command::man::Man),
 }
 
+#[cfg(feature = "slm")]
+impl Command {
+    /// Whether it may run prompts in this very process.
+    pub const fn runs_a_device(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Ask(_) | Self::Demo(_))
+    }
+}
+
 /// Does what the command line says.
 pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     let shared = cli.shared;
@@ -88,6 +100,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Send(send) => command::send::run(&shared, send).await,
         Command::Peers(peers) => command::peers::run(&shared, peers).await,
         Command::Config(config) => command::config::run(&shared, config),
+        #[cfg(feature = "slm")]
+        Command::Model(model) => command::model::run(&shared, model).await,
         Command::Status => command::status::run(&shared).await,
         Command::Why(why) => command::why::run(&shared, why).await,
         Command::Log(log) => command::log::run(&shared, log).await,
@@ -129,6 +143,14 @@ mod tests {
             "config show",
             "config set a b",
             "config unset a",
+            #[cfg(feature = "slm")]
+            "model pull --from x",
+            #[cfg(feature = "slm")]
+            "model list",
+            #[cfg(feature = "slm")]
+            "model check",
+            #[cfg(feature = "slm")]
+            "model remove x --yes",
             "status",
             "why",
             "why --list",

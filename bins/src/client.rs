@@ -155,7 +155,7 @@ pub struct Answering {
 }
 
 /// What the device tells of a prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
     Admitted(Admitted),
     Text(TextPiece),

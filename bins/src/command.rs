@@ -6,6 +6,8 @@ pub mod config;
 pub mod demo;
 pub mod log;
 pub mod man;
+#[cfg(feature = "slm")]
+pub mod model;
 pub mod pause;
 pub mod peers;
 pub mod send;

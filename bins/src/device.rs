@@ -2,6 +2,7 @@
 //! to. The only place that knows what `io-tokio` has for each part.
 
 mod assemble;
+mod embedded;
 mod flags;
 mod settled;
 
@@ -27,8 +28,9 @@ use crate::log::{Audience, Keeper, Line};
 use crate::output::Output;
 
 pub use assemble::{Assembled, Blueprint, Book};
+pub use embedded::{is_built_in, is_embedded, settle_executor};
 pub use flags::DeviceFlags;
-pub use settled::{Settled, configured_executor};
+pub use settled::{Settled, ask_yes_or_no, configured_executor};
 
 /// Where devices of the mesh listen unless they say otherwise.
 pub const DEFAULT_PORT: u16 = 9999;

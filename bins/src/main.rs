@@ -27,8 +27,23 @@ use clap::Parser;
 use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    #[cfg(feature = "slm")]
+    if let Err(too_old) = bidmesh_io_tokio::execute::slm::processor() {
+        // Nothing of this build may be relied on here, the reading of the command line least of all.
+        eprintln!("bidmesh: {too_old}");
+        return ExitCode::from(Exit::Failed.code());
+    }
     let cli = cli::Cli::parse();
     let output = cli.shared.output();
+    #[cfg(feature = "slm")]
+    if cli.command.runs_a_device() {
+        // Before there is a second thread, a descriptor or a lock.
+        if let Err(error) = bidmesh_io_tokio::execute::slm::settle_threads(None) {
+            output.note(&format!(
+                "The embedded model may be slow: this program cannot start itself again ({error}); set CANDLE_NUM_THREADS"
+            ));
+        }
+    }
     let exit = match run(cli) {
         Ok(exit) => exit,
         Err(failure) => {

@@ -4,7 +4,9 @@ mod why;
 
 use std::fmt::Write;
 
-use crate::api::types::{BidView, BrokenOff, DecisionView, OutcomeView, Peer, SensorsView, Status, TaskView};
+use crate::api::types::{
+    BidView, BrokenOff, DecisionView, OutcomeView, Peer, SensorsView, SpeedView, Status, TaskView,
+};
 use crate::duration;
 use crate::table::Table;
 
@@ -91,7 +93,8 @@ pub fn peers(peers: &[Peer]) -> String {
     if peers.is_empty() {
         return "no peers known; add one with `bidmesh peers add DEVICE ADDR:PORT`\n".into();
     }
-    let mut table = Table::new(["PEER", "ADDRESS", "SPEAKS", "HEALTH", "HEARD", "FREE", "OURS", "LAST BID"]);
+    let mut table =
+        Table::new(["PEER", "ADDRESS", "SPEAKS", "HEALTH", "HEARD", "FREE", "OURS", "SPEED", "LAST BID"]);
     for peer in peers {
         table.row([
             peer.device_id.clone(),
@@ -102,6 +105,7 @@ pub fn peers(peers: &[Peer]) -> String {
                 .map_or_else(|| "never".into(), |millis| format!("{} ago", duration::words(millis))),
             peer.free.to_string(),
             peer.awards.to_string(),
+            peer.speed.as_ref().map_or_else(|| "-".into(), pace),
             peer.bid.as_ref().map_or_else(|| "-".into(), bid),
         ]);
     }
@@ -161,11 +165,32 @@ pub fn asked(outcome: &OutcomeView, decision: Option<&DecisionView>, took_ms: u6
     };
     let done = match outcome.status.as_str() {
         "decided" => format!("only the auction, in {took}: it would go to {device}"),
-        _ => format!("{device} answered in {took}{attempts}"),
+        // How long it took was measured here; how fast it was, by the worker.
+        _ => {
+            let speed = outcome.speed.as_ref().map(self::speed).filter(|speed| !speed.is_empty());
+            let speed = speed.map_or_else(String::new, |speed| format!(", {speed}"));
+            format!("{device} answered in {took}{attempts}{speed}")
+        }
     };
     let won = decision.and_then(|decision| decision.auctions.last()?.why.as_deref());
     let won = won.map_or_else(String::new, |won| format!("; {won}"));
     format!("[{done}{}{won}]", devices_asked(decision))
+}
+
+/// How fast a worker was, as it measured itself.
+pub fn speed(speed: &SpeedView) -> String {
+    let first =
+        speed.first_text_ms.map(|millis| format!("first text after {}", duration::words(millis.into())));
+    let rate = speed.tokens_per_second.map(|rate| format!("{rate:.1} tokens/s"));
+    [first, rate].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The same in a table: tokens a second where they are counted, else how long it was at it.
+fn pace(speed: &SpeedView) -> String {
+    match speed.tokens_per_second {
+        Some(rate) => format!("{rate:.1} tok/s"),
+        None => format!("took {}", duration::words(speed.total_ms.into())),
+    }
 }
 
 /// The one line of a prompt without an answer.

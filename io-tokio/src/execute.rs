@@ -1,10 +1,13 @@
-//! What runs prompts. An executor is chosen at run time: a command, a model server, or nothing.
+//! What runs prompts. An executor is chosen at run time: a command, a model server, the embedded model, or nothing.
 
 pub mod command;
 mod none;
 pub mod openai;
 mod output;
+mod preset;
 mod process;
+#[cfg(feature = "slm")]
+pub mod slm;
 mod spec;
 mod stand_in;
 
@@ -18,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 pub use none::NoExecutor;
+pub use preset::{Preset, UnknownPreset};
 pub use spec::{BuildError, ExecutorSettings, ExecutorSpec, SpecError};
 pub use stand_in::StandInExecutor;
 
@@ -26,6 +30,16 @@ pub use stand_in::StandInExecutor;
 pub trait Executor: Send + Sync {
     /// What it is, and whether it could run a prompt now. Asked at start and now and then; must not take long.
     async fn ability(&self) -> Ability;
+
+    /// Gets ready for the first prompt, which may take a while: a model is loaded. Executors that keep nothing ready
+    /// return at once.
+    ///
+    /// # Errors
+    ///
+    /// One line that says why the first prompt will fail too.
+    async fn warm(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Runs one prompt to its end. Text is handed out as it is generated, in order; the outcome holds the whole of
     /// it. Never panics, never outlives `job.limit` by more than it takes to end a process; returns

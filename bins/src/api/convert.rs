@@ -12,7 +12,7 @@ use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::outbox::Outcome;
 use bidmesh_core::policy::Ranked;
 use bidmesh_core::snapshot::{Health, PeerSnapshot, RunSnapshot, Snapshot, TaskSnapshot, Usage};
-use bidmesh_core::wire::{Bid, Dialect};
+use bidmesh_core::wire::{Bid, Dialect, Speed};
 use bidmesh_core::{Submission, Time};
 
 use super::error::ApiError;
@@ -80,6 +80,22 @@ impl OutcomeView {
             attempts: outcome.attempts,
             why: outcome.why.clone(),
             written: outcome.written.as_str().into(),
+            speed: outcome.speed.as_ref().map(SpeedView::from),
+        }
+    }
+}
+
+impl From<&Speed> for SpeedView {
+    fn from(speed: &Speed) -> Self {
+        // A count of 32 bits in a thousand stays far below 2^53.
+        #[allow(clippy::cast_precision_loss)]
+        let whole = |milli: u64| milli as f64 / 1e3;
+        Self {
+            total_ms: speed.total_ms,
+            first_text_ms: speed.first_text_ms,
+            prompt_tokens: speed.prompt_tokens,
+            tokens: speed.tokens,
+            tokens_per_second: speed.tokens_per_second_milli().map(whole),
         }
     }
 }
@@ -145,6 +161,7 @@ impl Peer {
             awards: 0,
             free: 0,
             listed: true,
+            speed: None,
         }
     }
 
@@ -172,6 +189,7 @@ impl Peer {
             awards: peer.awards,
             free: peer.free,
             listed: peer.listed,
+            speed: peer.speed.as_ref().map(SpeedView::from),
         }
     }
 }
@@ -267,6 +285,7 @@ impl From<&Outcome> for DecisionOutcome {
             attempts: outcome.attempts,
             why: outcome.why.clone(),
             written: outcome.written.as_str().into(),
+            speed: outcome.speed.as_ref().map(SpeedView::from),
         }
     }
 }

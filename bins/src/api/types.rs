@@ -78,7 +78,7 @@ pub struct BrokenOff {
 }
 
 /// The event `outcome`, the last one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutcomeView {
     pub task_id: String,
     /// `completed`, `failed`, `nobody`, `expired`, `cancelled`, `decided`.
@@ -91,6 +91,23 @@ pub struct OutcomeView {
     pub why: String,
     /// `durable`, `not_kept` (there is no store) or `failed`.
     pub written: String,
+    /// How fast the worker was; only bidmesh devices say so.
+    pub speed: Option<SpeedView>,
+}
+
+/// How fast a worker was with one prompt, as it measured itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpeedView {
+    /// From the beginning of the run to its end.
+    pub total_ms: u32,
+    /// From the beginning of the run to its first text; null without text.
+    pub first_text_ms: Option<u32>,
+    /// Of the prompt; null where the executor does not count them.
+    pub prompt_tokens: Option<u32>,
+    /// That were generated; null where the executor does not count them.
+    pub tokens: Option<u32>,
+    /// Generated in a second after the first text; null where that cannot be said.
+    pub tokens_per_second: Option<f64>,
 }
 
 /// Answer to `GET /v1/status`.
@@ -173,6 +190,8 @@ pub struct Peer {
     pub free: u16,
     /// Written by a person, not only learned.
     pub listed: bool,
+    /// How fast it was with the last answer that it gave the asked device.
+    pub speed: Option<SpeedView>,
 }
 
 /// A bid.
@@ -285,7 +304,7 @@ pub struct HappeningView {
 }
 
 /// How a task of a decision record ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecisionOutcome {
     pub status: String,
     pub device_id: Option<String>,
@@ -294,6 +313,8 @@ pub struct DecisionOutcome {
     pub why: String,
     /// `durable`, `not_kept` (there is no store) or `failed`.
     pub written: String,
+    /// How fast the worker was; only bidmesh devices say so.
+    pub speed: Option<SpeedView>,
 }
 
 /// Body of `PUT /v1/peers/{id}`.

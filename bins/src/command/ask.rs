@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use crate::api::types::{DecisionView, OutcomeView, Submit};
+use crate::api::types::{DecisionView, OutcomeView, SpeedView, Submit};
 use crate::cli::Shared;
 use crate::client::{Answering, Client, Heard};
 use crate::command::why::in_path;
@@ -134,6 +134,7 @@ struct Answered<'a> {
     output: &'a str,
     attempts: u32,
     why: &'a str,
+    speed: Option<&'a SpeedView>,
     decision: Option<&'a DecisionView>,
 }
 
@@ -242,6 +243,7 @@ impl<'a> Answer<'a> {
                 output: &outcome.output,
                 attempts: outcome.attempts,
                 why: &outcome.why,
+                speed: outcome.speed.as_ref(),
                 decision,
             })?;
             return Ok(exit);

@@ -1,14 +1,18 @@
 //! `bidmesh up`: run a device until it is told to end.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bidmesh_core::Input;
 use bidmesh_io_tokio::driver::End;
+use bidmesh_io_tokio::execute::Executor;
+use bidmesh_io_tokio::files::MeshDirectory;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::Shared;
-use crate::device::{Change, Device, DeviceFlags, Settled};
+use crate::device::{self, Change, Device, DeviceFlags, Settled};
+use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::log::{Audience, Keeper, Line};
 use crate::output::Output;
@@ -20,10 +24,20 @@ const LOOK_AT_ADDRESS: Duration = Duration::from_secs(30);
 pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     let output = shared.output();
     let mut signals = Signals::listen()?;
-    let settled = Settled::read(shared, &flags)?;
+    let directory = device::directory(shared)?;
+    let lock = directory.lock().map_err(device::of_files)?;
+    if device::is_built_in() && flags.executor.is_none() && device::configured_executor(shared)?.is_none() {
+        offer_a_model(&output, &directory, &flags, &mut signals).await?;
+    }
+    let settled = Settled::of(directory, lock, &flags, &output)?;
     let within = settled.shutdown_within;
+    // Before anybody can ask: the first prompt must not wait for it.
+    let warmed = if flags.warm { Some(warm(settled.executor(), &mut signals).await?) } else { None };
     let mut device = Device::start(settled).await?;
     let mut keeper = device.log(output, Audience::Watching(output.verbose));
+    if let Some(line) = warmed {
+        keeper.line(&line);
+    }
     device.publish()?;
     ready(&output, &device, &mut keeper)?;
     let result = attend(&mut device, &mut keeper, &mut signals, within).await;
@@ -53,6 +67,48 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
             Err(Failure::failed("the device broke; this is a bug, please report its log (`bidmesh log`)"))
         }
         Ended::AtOnce => Err(Failure::silent(Exit::Cancelled)),
+    }
+}
+
+#[cfg(feature = "slm")]
+async fn offer_a_model(
+    output: &Output,
+    directory: &MeshDirectory,
+    flags: &DeviceFlags,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    use crate::command::model::{Offer, Shelf, offer};
+    if offer(&Shelf::of(directory)?, output, flags.yes, signals).await? == Offer::Declined {
+        output.note(
+            "No model is here, so this device only asks others: `bidmesh model pull` fetches one, `bidmesh config set \
+             executor.run none` leaves it so.",
+        );
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "slm"))]
+async fn offer_a_model(
+    _: &Output,
+    _: &MeshDirectory,
+    _: &DeviceFlags,
+    _: &mut Signals,
+) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Loads what takes long to load, and says how that went.
+async fn warm(executor: Arc<dyn Executor>, signals: &mut Signals) -> Result<Line, Failure> {
+    let begun = Instant::now();
+    tokio::select! {
+        warmed = executor.warm() => Ok(match warmed {
+            Ok(()) => {
+                let took = duration::words(duration::millis(begun.elapsed()));
+                Line::new("INFO", 0, format!("what runs prompts is ready, after {took}"))
+            }
+            Err(why) => Line::new("WARN", 0, format!("what runs prompts is not ready: {why}")),
+        }),
+        () = signals.next() => Err(Failure::silent(Exit::Cancelled)),
     }
 }
 

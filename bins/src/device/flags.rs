@@ -21,9 +21,16 @@ pub struct DeviceFlags {
     /// A device to know from the beginning; may be given again. It goes into peers.txt
     #[arg(long = "peer", value_name = "ID=ADDR:PORT", value_parser = peers::id_and_address)]
     pub peers: Vec<(DeviceId, SocketAddr)>,
-    /// What runs prompts here: command:PATH, openai:URL, none
+    /// What runs prompts here: slm, slm:PATH, command:PATH, openai:URL, none [default: as saved; else slm, if the
+    /// model is here]
     #[arg(long, value_name = "EXECUTOR")]
     pub executor: Option<ExecutorSpec>,
+    /// Load the embedded model now, not with the first prompt
+    #[arg(long)]
+    pub warm: bool,
+    /// Where nothing runs prompts yet, fetch the demonstration model without asking
+    #[arg(long, short)]
+    pub yes: bool,
     /// How many prompts run here at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub slots: Option<u16>,
@@ -76,9 +83,12 @@ mod tests {
             "2",
             "--has-npu",
             "true",
+            "--warm",
+            "--yes",
         ];
         let Command::Up(flags) = Cli::try_parse_from(line).unwrap().command else { panic!("not up") };
         let peer = |id, address: &str| (DeviceId::new(id).unwrap(), address.parse().unwrap());
+        assert!(flags.warm && flags.yes);
         assert_eq!(flags.peers, [peer("B", "10.0.0.2:9"), peer("C", "10.0.0.3:9999")]);
         assert_eq!(
             (flags.slots, flags.has_npu, flags.executor),

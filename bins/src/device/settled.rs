@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::wire::WireLimits;
-use bidmesh_io_tokio::execute::{ExecutorSettings, ExecutorSpec};
+use bidmesh_io_tokio::execute::{Executor, ExecutorSettings, ExecutorSpec};
 use bidmesh_io_tokio::files::settings::Values;
 use bidmesh_io_tokio::files::{DirectoryLock, MeshDirectory, Settings, Watcher};
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::{HeatSource, SystemSensors, SystemSensorsOptions, npu};
 
-use super::{Blueprint, DeviceFlags, directory, of_files};
+use super::{Blueprint, DeviceFlags, directory, embedded, of_files};
 use crate::cli::Shared;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -33,13 +33,6 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Takes the directory and decides.
-    pub fn read(shared: &Shared, flags: &DeviceFlags) -> Result<Self, Failure> {
-        let directory = directory(shared)?;
-        let lock = directory.lock().map_err(of_files)?;
-        Self::of(directory, lock, flags, &shared.output())
-    }
-
     /// Decides for a directory that has been taken.
     pub fn of(
         directory: MeshDirectory,
@@ -68,12 +61,16 @@ impl Settled {
         if directory.read_device_config().map_err(of_files)?.device_id.is_none() {
             directory.edit_device_config(|config| config.device_id = Some(id.clone())).map_err(of_files)?;
         }
-        let spec = match &flags.executor {
-            Some(spec) => spec.clone(),
+        let said = match &flags.executor {
+            Some(spec) => Some(spec.clone()),
             None => spec_of(settings.values())?,
         };
+        let spec = embedded::settle_executor(said, &directory)?;
+        // The embedded model runs on the processor, whatever else the device has.
+        let embedded = embedded::is_embedded(&spec);
         if settings.values().device.has_npu.is_none()
             && spec != ExecutorSpec::None
+            && !embedded
             && let Some(npu) = ask_for_npu(output)?
         {
             directory.edit_device_config(|config| config.has_npu = Some(npu)).map_err(of_files)?;
@@ -87,8 +84,9 @@ impl Settled {
         let heat = sensors.heat_source();
         let values = settings.values();
         let executor = ExecutorSettings {
-            npu: uses_npu(&settings),
+            npu: !embedded && uses_npu(&settings),
             prompts: directory.outputs(),
+            preset: values.executor.preset,
             model: values.executor.model.clone(),
             key: values.executor.key.as_ref().map(|key| key.reveal().to_owned()),
             ..ExecutorSettings::default()
@@ -106,18 +104,24 @@ impl Settled {
         let (control_port, shutdown_within) = (values.control_port, values.shutdown_within);
         Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within })
     }
+
+    /// What will run prompts.
+    pub fn executor(&self) -> Arc<dyn Executor> {
+        Arc::clone(&self.blueprint.executor)
+    }
 }
 
-/// The executor that the settings of a directory name; `None` if they name none.
+/// What was said that should run prompts, by the settings of a directory; `None`: nobody has said.
 pub fn configured_executor(shared: &Shared) -> Result<Option<ExecutorSpec>, Failure> {
     let settings =
         Settings::load(&directory(shared)?, &DeviceFlags::default().overrides()).map_err(of_files)?;
-    Ok(Some(spec_of(settings.values())?).filter(|spec| *spec != ExecutorSpec::None))
+    spec_of(settings.values())
 }
 
-fn spec_of(values: &Values) -> Result<ExecutorSpec, Failure> {
-    let Some(run) = &values.executor.run else { return Ok(ExecutorSpec::None) };
-    run.to_string().parse().map_err(|error| Failure::usage(format!("the setting `executor.run`: {error}")))
+fn spec_of(values: &Values) -> Result<Option<ExecutorSpec>, Failure> {
+    let Some(run) = &values.executor.run else { return Ok(None) };
+    let spec = run.to_string().parse();
+    spec.map(Some).map_err(|error| Failure::usage(format!("the setting `executor.run`: {error}")))
 }
 
 /// Whether what runs prompts uses the NPU. A person's word about the device stands for the executor too, unless
@@ -151,14 +155,22 @@ fn ask_for_npu(output: &Output) -> Result<Option<bool>, Failure> {
     if !std::io::stdin().is_terminal() || !output.stderr_is_terminal || output.json {
         return Ok(None);
     }
-    let broken =
-        |error: std::io::Error| Failure::failed(format!("the answer cannot be read: {error}; use --has-npu"));
     if let Some(found) = npu::detect(Path::new("/")).first() {
         output.note(&format!("This device seems to have one: {found}"));
     }
+    ask_yes_or_no("Does this device have NPU? (y/n): ")
+}
+
+/// Asks until it is answered; `None`: nobody will.
+pub fn ask_yes_or_no(question: &str) -> Result<Option<bool>, Failure> {
+    let broken = |error: std::io::Error| {
+        Failure::failed(format!(
+            "the answer cannot be read: {error}; say it on the command line (see --help)"
+        ))
+    };
     loop {
         let mut stderr = std::io::stderr().lock();
-        write!(stderr, "Does this device have NPU? (y/n): ").and_then(|()| stderr.flush()).map_err(broken)?;
+        write!(stderr, "{question}").and_then(|()| stderr.flush()).map_err(broken)?;
         let mut answer = String::new();
         if std::io::stdin().lock().read_line(&mut answer).map_err(broken)? == 0 {
             return Ok(None);

@@ -14,6 +14,17 @@ fn peer(name: &str) -> Peer {
         awards: 0,
         free: 1,
         listed: true,
+        speed: None,
+    }
+}
+
+fn some_speed() -> SpeedView {
+    SpeedView {
+        total_ms: 1_700,
+        first_text_ms: Some(120),
+        prompt_tokens: Some(37),
+        tokens: Some(39),
+        tokens_per_second: Some(24.05),
     }
 }
 
@@ -32,7 +43,14 @@ fn npu_bid() -> BidView {
 
 fn some_peers() -> Vec<Peer> {
     vec![
-        Peer { bid: Some(npu_bid()), bid_ms_ago: Some(9_000), awards: 1, free: 0, ..peer("Device_B") },
+        Peer {
+            bid: Some(npu_bid()),
+            bid_ms_ago: Some(9_000),
+            awards: 1,
+            free: 0,
+            speed: Some(some_speed()),
+            ..peer("Device_B")
+        },
         Peer {
             dialect: "shell_literal".into(),
             health: "suspect".into(),
@@ -153,6 +171,7 @@ fn some_decision() -> DecisionView {
             attempts: 1,
             why: "Device_B answered".into(),
             written: "not_kept".into(),
+            speed: Some(some_speed()),
         }),
         ended_ms: Some(3_210),
         dropped_lines: 0,
@@ -168,6 +187,7 @@ fn some_outcome(status: &str) -> OutcomeView {
         attempts: 1,
         why: "every device refused: Device_C (its battery is low and not charging)".into(),
         written: "not_kept".into(),
+        speed: None,
     }
 }
 
@@ -230,6 +250,8 @@ fn the_line_at_the_end_of_an_answer() {
         asked(&some_outcome("completed"), Some(&decision), 3_210),
         asked(&OutcomeView { attempts: 2, ..some_outcome("completed") }, Some(&few), 3_210),
         asked(&some_outcome("completed"), None, 3_210),
+        asked(&OutcomeView { speed: Some(some_speed()), ..some_outcome("completed") }, None, 1_830),
+        asked(&OutcomeView { speed: Some(SpeedView::default()), ..some_outcome("completed") }, None, 1_830),
         asked(&some_outcome("decided"), Some(&few), 812),
     ];
     insta::assert_snapshot!(lines.join("\n"));

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{bid, share};
-use crate::api::types::{AnswerView, AuctionView, DecisionView};
+use super::{bid, share, speed};
+use crate::api::types::{AnswerView, AuctionView, DecisionView, SpeedView};
 use crate::duration;
 use crate::table::Table;
 
@@ -35,6 +35,9 @@ pub fn why(decision: &DecisionView) -> String {
     }
     if let Some(outcome) = &decision.outcome {
         let _ = writeln!(text, "\nOutcome: {}", outcome.why);
+        if let Some(speed) = &outcome.speed {
+            let _ = writeln!(text, "Speed: {}", measured(speed));
+        }
         if outcome.written == "failed" {
             text.push_str("It could not be written to disk: free some space.\n");
         }
@@ -52,6 +55,22 @@ fn ended(decision: &DecisionView) -> String {
         count => format!(", {count} attempts"),
     };
     format!("{}{device}{after}{attempts}", outcome.status)
+}
+
+/// All that the worker measured.
+fn measured(measured: &SpeedView) -> String {
+    let mut text = format!("it ran for {}", duration::words(measured.total_ms.into()));
+    let speed = speed(measured);
+    if !speed.is_empty() {
+        let _ = write!(text, ", {speed}");
+    }
+    match (measured.prompt_tokens, measured.tokens) {
+        (Some(prompt), Some(tokens)) => drop(write!(text, "; {prompt} tokens of prompt, {tokens} generated")),
+        (None, Some(tokens)) => drop(write!(text, "; {tokens} tokens generated")),
+        (Some(prompt), None) => drop(write!(text, "; {prompt} tokens of prompt")),
+        (None, None) => {}
+    }
+    text
 }
 
 fn span(auction: &AuctionView) -> String {

@@ -25,6 +25,7 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::output::{LastWords, Output};
+use super::preset::{Filter, Preset};
 use super::process::Group;
 use super::{Executor, Generated, Job, Stop, failed, is_stopped};
 
@@ -52,6 +53,7 @@ pub struct CommandExecutor {
     program: PathBuf,
     prompts: PathBuf,
     npu: bool,
+    preset: Preset,
     /// Why it could not be started though it looks fine, and until when that is believed: a device that fails at
     /// once is the first that is free again.
     broken: Mutex<Option<(String, Instant)>>,
@@ -63,10 +65,21 @@ impl CommandExecutor {
     ///
     /// Prompt files that a crash left there are removed.
     pub fn new(program: impl Into<PathBuf>, prompts: impl Into<PathBuf>, npu: bool) -> Self {
-        let executor =
-            Self { program: program.into(), prompts: prompts.into(), npu, broken: Mutex::new(None) };
+        let executor = Self {
+            program: program.into(),
+            prompts: prompts.into(),
+            npu,
+            preset: Preset::Plain,
+            broken: Mutex::new(None),
+        };
         executor.remove_leftovers();
         executor
+    }
+
+    /// The answer is taken out of what the program prints around it.
+    #[must_use]
+    pub fn with_preset(self, preset: Preset) -> Self {
+        Self { preset, ..self }
     }
 
     fn remove_leftovers(&self) {
@@ -184,7 +197,7 @@ impl Executor for CommandExecutor {
             return RunOutcome::Stopped;
         }
         let mut running = match self.start(&job, prompt.path()) {
-            Ok(group) => Running::new(group, job.output_bytes),
+            Ok(group) => Running::new(group, job.output_bytes, Filter::new(self.preset, &job.prompt)),
             Err(why) => return failed(why),
         };
         let end = tokio::select! {
@@ -197,7 +210,12 @@ impl Executor for CommandExecutor {
         match end {
             End::Itself => {
                 let status = running.group.reap().await;
-                match self.check_end(status, &running.last_words) {
+                let ended = self.check_end(status, &running.last_words);
+                let rest = match ended {
+                    Ok(()) => running.rest(&text).await.map_err(|why| format!("{program} {why}")),
+                    Err(why) => Err(why),
+                };
+                match rest {
                     Ok(()) => RunOutcome::Completed(running.output.into_text().into()),
                     Err(why) => failed(why),
                 }
@@ -232,17 +250,19 @@ struct Running {
     stdout: Pipe<ChildStdout>,
     stderr: Pipe<ChildStderr>,
     output: Output,
+    filter: Filter,
     last_words: LastWords,
 }
 
 impl Running {
-    fn new(mut group: Group, output_bytes: usize) -> Self {
+    fn new(mut group: Group, output_bytes: usize, filter: Filter) -> Self {
         let (stdout, stderr) = group.take_output();
         Self {
             group,
             stdout: Pipe(stdout),
             stderr: Pipe(stderr),
             output: Output::new(output_bytes),
+            filter,
             last_words: LastWords::new(LAST_WORDS),
         }
     }
@@ -262,7 +282,8 @@ impl Running {
                 }
                 count = self.stdout.read(&mut printed), if self.stdout.is_open() => {
                     let count = count.map_err(|error| format!("its output cannot be read: {error}"))?;
-                    self.output.push_bytes(&printed[..count], text).await.map_err(|error| error.to_string())?;
+                    let answer = self.filter.push(&printed[..count]);
+                    self.output.push_bytes(&answer, text).await.map_err(|error| error.to_string())?;
                 }
                 count = self.stderr.read(&mut complained), if self.stderr.is_open() => {
                     self.last_words.push(&complained[..count.unwrap_or(0)]);
@@ -271,7 +292,15 @@ impl Running {
                 () = sleep(ESCAPED), if killed => break,
             }
         }
-        self.output.close(text).await.map_err(|error| error.to_string())
+        Ok(())
+    }
+
+    /// What was held back until the end was certain.
+    async fn rest(&mut self, text: &Generated) -> Result<(), String> {
+        let rest = self.filter.finish()?;
+        let told = self.output.push_bytes(&rest, text).await;
+        told.map_err(|error| format!("was stopped: {error}"))?;
+        self.output.close(text).await.map_err(|error| format!("was stopped: {error}"))
     }
 
     /// Ends all processes, gently at first. What they still print is dropped.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bidmesh_core::input::{Executor as Ability, RunOutcome};
+use bidmesh_core::input::{Executor as Ability, Generation, RunOutcome, Tokens};
 use hyper::header::HeaderValue;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -208,7 +208,7 @@ impl OpenaiExecutor {
         self.known().model.clone()
     }
 
-    async fn answer(&self, job: &Job, text: &Generated) -> Result<Output, String> {
+    async fn answer(&self, job: &Job, text: &Generated) -> Result<Generation, String> {
         let model = self.model().await;
         let body = chat::request(model.as_deref(), &job.prompt, self.settings.tokens_max);
         let request = self.request(Method::POST, "/v1/chat/completions").json(body);
@@ -231,12 +231,12 @@ impl OpenaiExecutor {
             ));
         }
         let mut output = Output::new(job.output_bytes);
-        if response.is("application/json") {
-            self.read_whole(response, job.output_bytes, &mut output, text).await?;
+        let tokens = if response.is("application/json") {
+            self.read_whole(response, job.output_bytes, &mut output, text).await?
         } else {
-            self.read_stream(response, &mut output, text).await?;
-        }
-        Ok(output)
+            self.read_stream(response, &mut output, text).await?
+        };
+        Ok(Generation { text: output.into_text(), tokens })
     }
 
     /// Reads the answer of a server that does not stream.
@@ -246,13 +246,14 @@ impl OpenaiExecutor {
         output_bytes: usize,
         output: &mut Output,
         text: &Generated,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Tokens>, String> {
         // A character takes six bytes at most where JSON escapes it, and something stands around the answer.
         let limit = output_bytes.saturating_mul(6).saturating_add(EVENT_BYTES_MAX);
         let body = response.whole(limit).await.map_err(|error| self.broken(&error))?;
         match chat::read(&body) {
-            Ok(Said { text: Some(words), .. }) => {
-                output.push(&words, text).await.map_err(|error| self.stopped(&error))
+            Ok(Said { text: Some(words), tokens, .. }) => {
+                output.push(&words, text).await.map_err(|error| self.stopped(&error))?;
+                Ok(tokens)
             }
             Ok(Said { text: None, .. }) => Err(self.strange("there is no text in it", &body)),
             Err(trouble) => Err(self.troubled(&trouble, &body)),
@@ -264,9 +265,10 @@ impl OpenaiExecutor {
         response: Response,
         output: &mut Output,
         text: &Generated,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Tokens>, String> {
         let mut events = response.events(EVENT_BYTES_MAX);
         let mut finished: Option<Instant> = None;
+        let mut tokens = None;
         loop {
             let event = match finished {
                 None => events.next().await.map_err(|error| cut_off(&error, output))?,
@@ -277,18 +279,20 @@ impl OpenaiExecutor {
             let Some(event) = event else { break };
             let said = match chat::step(&event.data) {
                 Ok(Step::Said(said)) => said,
-                Ok(Step::Done) => return Ok(()),
+                Ok(Step::Done) => return Ok(tokens),
                 // Half an event, since the stream broke off.
                 Err(_) if events.is_at_end() => break,
                 Err(trouble) => return Err(self.troubled(&trouble, event.data.as_bytes())),
             };
+            // The last count is of the whole answer: some servers count with every event.
+            tokens = said.tokens.or(tokens);
             output.push(&said.text.unwrap_or_default(), text).await.map_err(|error| self.stopped(&error))?;
             if said.finished {
                 finished.get_or_insert_with(Instant::now);
             }
         }
         match finished {
-            Some(_) => Ok(()),
+            Some(_) => Ok(tokens),
             None => {
                 let server = &self.settings.server;
                 Err(cut_off(&format_args!("{server} ended the stream before the answer was whole"), output))
@@ -344,7 +348,7 @@ impl Executor for OpenaiExecutor {
         let _running = Arc::clone(&self.running);
         let run = async {
             match self.answer(&job, &text).await {
-                Ok(output) => RunOutcome::Completed(output.into_text().into()),
+                Ok(generation) => RunOutcome::Completed(generation),
                 Err(why) => {
                     self.doubt();
                     failed(why)

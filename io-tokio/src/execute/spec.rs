@@ -1,4 +1,4 @@
-//! Which executor a person asks for: `command:PATH`, `openai:URL`, `none` or `stand-in`.
+//! Which executor a person asks for: `slm`, `slm:PATH`, `command:PATH`, `openai:URL`, `none` or `stand-in`.
 
 use std::error::Error;
 use std::fmt;
@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use super::command::CommandExecutor;
 use super::openai::{OpenaiExecutor, OpenaiSettings};
-use super::{Executor, NoExecutor, StandInExecutor};
+use super::{Executor, NoExecutor, Preset, StandInExecutor};
 use crate::http::{self, BaseUrl, UrlError};
 
 /// An executor as it is written in a setting or a flag.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum ExecutorSpec {
+    /// The embedded model; `None`: the default file. Whether this build has it shows when it is built.
+    Slm(Option<PathBuf>),
     /// A program, by its absolute path.
     Command(PathBuf),
     /// An OpenAI-compatible server, with or without `/v1`.
@@ -33,12 +35,18 @@ pub struct ExecutorSettings {
     pub npu: bool,
     /// The directory for the prompt files of a command.
     pub prompts: PathBuf,
+    /// What a command prints around its answers.
+    pub preset: Preset,
     /// The model that a server is asked for; `None`: the first one that it lists.
     pub model: Option<String>,
     /// The key that a server wants.
     pub key: Option<String>,
-    /// The most tokens of a server's answer; `None`: as the server likes.
+    /// The most tokens of an answer of a server or of the embedded model; `None`: as they like.
     pub tokens_max: Option<u32>,
+    /// The file of the embedded model where its spec names none.
+    pub model_file: Option<PathBuf>,
+    /// After how long without a prompt the embedded model's memory is given back; `None`: never.
+    pub unload_after: Option<Duration>,
     /// What passes before each word of a stand-in.
     pub word_delay: Duration,
 }
@@ -48,9 +56,12 @@ impl fmt::Debug for ExecutorSettings {
         f.debug_struct("ExecutorSettings")
             .field("npu", &self.npu)
             .field("prompts", &self.prompts)
+            .field("preset", &self.preset)
             .field("model", &self.model)
             .field("key", &self.key.as_ref().map(|_| "(not shown)"))
             .field("tokens_max", &self.tokens_max)
+            .field("model_file", &self.model_file)
+            .field("unload_after", &self.unload_after)
             .field("word_delay", &self.word_delay)
             .finish()
     }
@@ -64,7 +75,10 @@ impl ExecutorSpec {
     /// If a setting cannot be used.
     pub fn build(&self, settings: ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
         Ok(match self {
-            Self::Command(program) => Arc::new(CommandExecutor::new(program, settings.prompts, settings.npu)),
+            Self::Slm(file) => return embedded(file.clone().or(settings.model_file.clone()), &settings),
+            Self::Command(program) => Arc::new(
+                CommandExecutor::new(program, settings.prompts, settings.npu).with_preset(settings.preset),
+            ),
             Self::Openai(server) => {
                 let authorization = match settings.key.as_deref().map(str::trim).filter(|key| !key.is_empty())
                 {
@@ -85,17 +99,40 @@ impl ExecutorSpec {
     }
 }
 
+/// All executors of one file share its one loaded model.
+#[cfg(feature = "slm")]
+fn embedded(file: Option<PathBuf>, settings: &ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
+    use super::slm::{Model, ModelSettings, SlmExecutor, SlmOptions};
+
+    let file = file.ok_or(BuildError::NoModelFile)?;
+    let model =
+        Model::shared(ModelSettings { unload_after: settings.unload_after, ..ModelSettings::new(file) });
+    let mut options = SlmOptions { npu: settings.npu, ..SlmOptions::default() };
+    options.tokens_max = settings.tokens_max.unwrap_or(options.tokens_max);
+    Ok(Arc::new(SlmExecutor::new(model, options)))
+}
+
+#[cfg(not(feature = "slm"))]
+fn embedded(_file: Option<PathBuf>, _settings: &ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
+    Err(BuildError::NoEmbeddedModel)
+}
+
 impl FromStr for ExecutorSpec {
     type Err = SpecError;
 
-    /// A relative path of a command is taken from the current directory.
+    /// A relative path of a command or a model is taken from the current directory.
     fn from_str(written: &str) -> Result<Self, SpecError> {
         match written.split_once(':') {
+            Some(("slm", "")) => Err(SpecError::NoModelPath),
+            Some(("slm", path)) => std::path::absolute(Path::new(path))
+                .map(|path| Self::Slm(Some(path)))
+                .map_err(|_| SpecError::NoModelPath),
             Some(("command", "")) => Err(SpecError::NoPath),
             Some(("command", path)) => {
                 std::path::absolute(Path::new(path)).map(Self::Command).map_err(|_| SpecError::NoPath)
             }
             Some(("openai", url)) => url.parse().map(Self::Openai).map_err(SpecError::Url),
+            _ if written == "slm" => Ok(Self::Slm(None)),
             _ if written == "none" => Ok(Self::None),
             _ if written == "stand-in" => Ok(Self::StandIn),
             _ => Err(SpecError::Unknown { written: written.to_owned() }),
@@ -106,6 +143,8 @@ impl FromStr for ExecutorSpec {
 impl fmt::Display for ExecutorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Slm(None) => f.write_str("slm"),
+            Self::Slm(Some(path)) => write!(f, "slm:{}", path.display()),
             Self::Command(path) => write!(f, "command:{}", path.display()),
             Self::Openai(url) => write!(f, "openai:{url}"),
             Self::None => f.write_str("none"),
@@ -124,6 +163,8 @@ pub enum SpecError {
     },
     /// `command:` without a path.
     NoPath,
+    /// `slm:` without a path.
+    NoModelPath,
     /// `openai:` without a usable URL.
     Url(UrlError),
 }
@@ -135,11 +176,13 @@ impl fmt::Display for SpecError {
                 write!(f, "`{written}` is no executor: ")?;
                 match written.as_str() {
                     url if url.starts_with("http://") => write!(f, "write openai:{url}"),
+                    path if path.ends_with(".gguf") && !path.contains(':') => write!(f, "write slm:{path}"),
                     path if path.contains('/') && !path.contains(':') => write!(f, "write command:{path}"),
-                    _ => f.write_str("write command:PATH, openai:URL, none or stand-in"),
+                    _ => f.write_str("write slm, slm:PATH, command:PATH, openai:URL, none or stand-in"),
                 }
             }
             Self::NoPath => f.write_str("`command:` needs the path of a program: write command:PATH"),
+            Self::NoModelPath => f.write_str("`slm:` needs the path of a GGUF file: write slm or slm:PATH"),
             Self::Url(error) => write!(f, "`openai:` needs the URL of a server: {error}"),
         }
     }
@@ -149,7 +192,7 @@ impl Error for SpecError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Url(error) => Some(error),
-            Self::Unknown { .. } | Self::NoPath => None,
+            Self::Unknown { .. } | Self::NoPath | Self::NoModelPath => None,
         }
     }
 }
@@ -159,11 +202,21 @@ impl Error for SpecError {
 pub enum BuildError {
     /// The key has characters that no HTTP header can carry.
     Key,
+    /// No file of a model is named, neither in the spec nor in the settings.
+    NoModelFile,
+    /// This build was made without the embedded model.
+    NoEmbeddedModel,
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the executor's key has line ends or control characters in it: copy it again")
+        f.write_str(match self {
+            Self::Key => "the executor's key has line ends or control characters in it: copy it again",
+            Self::NoModelFile => "no model file is known: write slm:PATH with the path of a GGUF file",
+            Self::NoEmbeddedModel => {
+                "this build has no embedded model: use command:PATH or openai:URL, or a build with the feature `slm`"
+            }
+        })
     }
 }
 
@@ -176,6 +229,8 @@ mod tests {
     #[test]
     fn what_is_parsed_is_shown_again() {
         for spec in [
+            "slm",
+            "slm:/models/a model.gguf",
             "command:/data/run_slm.sh",
             "command:/a:b c",
             "openai:http://127.0.0.1:8080/v1",
@@ -190,6 +245,7 @@ mod tests {
     fn a_relative_path_becomes_absolute() {
         let here = std::env::current_dir().unwrap();
         assert_eq!("command:run.sh".parse(), Ok(ExecutorSpec::Command(here.join("run.sh"))));
+        assert_eq!("slm:m.gguf".parse(), Ok(ExecutorSpec::Slm(Some(here.join("m.gguf")))));
     }
 
     #[test]
@@ -200,7 +256,9 @@ mod tests {
             "command:",
             "openai:",
             "openai:https://api.example.com",
+            "slm:",
             "./run.sh",
+            "./model.gguf",
             "http://box:8080",
             "None",
         ]
@@ -208,15 +266,27 @@ mod tests {
         .map(|spec| spec.parse::<ExecutorSpec>().unwrap_err().to_string())
         .collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
-        `` is no executor: write command:PATH, openai:URL, none or stand-in
-        `command` is no executor: write command:PATH, openai:URL, none or stand-in
+        `` is no executor: write slm, slm:PATH, command:PATH, openai:URL, none or stand-in
+        `command` is no executor: write slm, slm:PATH, command:PATH, openai:URL, none or stand-in
         `command:` needs the path of a program: write command:PATH
         `openai:` needs the URL of a server: `` is no URL: write http://HOST:PORT
         `openai:` needs the URL of a server: `https://api.example.com`: https is not supported: use the server's http:// address, or put a local proxy that speaks https before it
+        `slm:` needs the path of a GGUF file: write slm or slm:PATH
         `./run.sh` is no executor: write command:./run.sh
+        `./model.gguf` is no executor: write slm:./model.gguf
         `http://box:8080` is no executor: write openai:http://box:8080
-        `None` is no executor: write command:PATH, openai:URL, none or stand-in
+        `None` is no executor: write slm, slm:PATH, command:PATH, openai:URL, none or stand-in
         ");
+    }
+
+    #[test]
+    fn the_embedded_model_needs_a_file_and_a_build_that_has_it() {
+        let built = |settings| ExecutorSpec::Slm(None).build(settings).err();
+        let missing =
+            if cfg!(feature = "slm") { BuildError::NoModelFile } else { BuildError::NoEmbeddedModel };
+        assert_eq!(built(ExecutorSettings::default()), Some(missing));
+        let with_file = ExecutorSettings { model_file: Some("m.gguf".into()), ..ExecutorSettings::default() };
+        assert_eq!(built(with_file).is_none(), cfg!(feature = "slm"));
     }
 
     #[test]

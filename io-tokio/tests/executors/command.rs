@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bidmesh_core::input::RunOutcome;
 use bidmesh_io_tokio::execute::command::CommandExecutor;
-use bidmesh_io_tokio::execute::{Executor, Generated, Stop};
+use bidmesh_io_tokio::execute::{Executor, Generated, Preset, Stop};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -66,6 +66,23 @@ fn write_executable(path: &Path, content: &str) {
 fn is_gone(process: Pid) -> bool {
     let state = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
     test_kill_process(process).is_err() || state.contains(") Z ")
+}
+
+fn genie(body: &str) -> (CommandExecutor, TempDir) {
+    let Script { directory, executor } = Script::new(body);
+    (executor.with_preset(Preset::Genie), directory)
+}
+
+#[tokio::test]
+async fn a_preset_takes_the_answer_out_of_the_noise() {
+    let printed =
+        "echo 'Using libGenie.so version 1.1.0'; printf '[BEGIN]: Hello! [E'; printf 'ND]\\n--- 7s ---\\n'";
+    let (genie, _directory) = genie(printed);
+    let said = run(&genie, job("hi")).await;
+    assert_eq!(said, (completed("Hello!"), "Hello!".to_owned()));
+    let (genie, _directory) = self::genie("echo 'Failed to create the dialog.'");
+    let why = failure(&genie, job("hi")).await;
+    assert!(why.contains("printed no `[BEGIN]:`"), "{why}");
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ use crate::table::Table;
 /// The device that asks.
 pub const ASKING: &str = "Laptop";
 const BUSY: &str = "Board_Busy";
-const SHELL: &str = "Old_Phone";
+/// The one of the shell mesh.
+pub const SHELL: &str = "Old_Phone";
 
 /// What passes before each word of the stand-in: about the speed of a small model on a phone.
 const WORD_DELAY: Duration = Duration::from_millis(40);
@@ -36,6 +37,38 @@ const MEETING: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SENSING: Duration = Duration::from_secs(5);
 const ENDING: Duration = Duration::from_secs(1);
+
+/// What runs prompts on a device of the demo. Executors of one embedded model share it.
+fn executor(spec: &ExecutorSpec, npu: bool, prompts: &Path) -> Result<Arc<dyn Executor>, Failure> {
+    let settings = ExecutorSettings {
+        npu,
+        prompts: prompts.to_owned(),
+        word_delay: WORD_DELAY,
+        ..ExecutorSettings::default()
+    };
+    spec.build(settings).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// How long the devices wait for a sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tempo {
+    /// As they do everywhere.
+    Usual,
+    /// As short as a person likes who waits for a killed device to be missed.
+    Short,
+}
+
+impl Tempo {
+    fn config(self) -> Config {
+        let mut config = Config::default();
+        if self == Self::Short {
+            config.timing.heartbeat = Duration::from_millis(500);
+            config.timing.progress_deadline = Duration::from_secs(2);
+            config.timing.query = Duration::from_secs(1);
+        }
+        config
+    }
+}
 
 /// One of the bidmesh devices.
 struct Character {
@@ -67,7 +100,8 @@ const CHARACTERS: [Character; 4] = [
 
 /// The devices of the demo, running.
 pub struct Mesh {
-    devices: Vec<Assembled>,
+    /// In the order of [`CHARACTERS`]; `None`: killed.
+    devices: Vec<Option<Assembled>>,
     shell: ShellPeer,
     /// What keeps the busy device busy.
     _running: Following,
@@ -76,34 +110,45 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    pub async fn start(spec: &ExecutorSpec) -> Result<Self, Failure> {
+    pub async fn start(spec: &ExecutorSpec, tempo: Tempo) -> Result<Self, Failure> {
         let prompts = tempfile::tempdir().map_err(|error| {
             Failure::failed(format!("no temporary directory can be made: {error}; set TMPDIR"))
         })?;
-        let shell = ShellPeer::start(id(SHELL)?, place(CHARACTERS.len())).await?;
+        let of_shell = match spec {
+            ExecutorSpec::StandIn => None,
+            spec => Some(executor(spec, false, prompts.path())?),
+        };
+        let shell = ShellPeer::start(id(SHELL)?, place(CHARACTERS.len()), of_shell).await?;
         let mut devices: Vec<Assembled> = Vec::new();
         // The device that asks comes last: it knows all the others.
         for (number, character) in CHARACTERS.iter().enumerate().rev() {
             let peers = if number == 0 { book(&devices, &shell)? } else { Book::new() };
-            devices.insert(
-                0,
-                character.blueprint(spec, prompts.path(), place(number), peers)?.assemble().await?,
-            );
+            let blueprint = character.blueprint(spec, tempo, prompts.path(), place(number), peers)?;
+            devices.insert(0, blueprint.assemble().await?);
         }
         let running = keep_busy(&devices).await?;
+        let devices = devices.into_iter().map(Some).collect();
         let mesh = Self { devices, shell, _running: running, _prompts: prompts };
         mesh.meet().await?;
         Ok(mesh)
     }
 
-    /// The device that asks.
-    pub fn asking(&self) -> &Assembled {
-        &self.devices[0]
+    /// The device that asks; it is never killed.
+    pub fn asking(&self) -> Result<&Assembled, Failure> {
+        let first = self.devices.first().and_then(Option::as_ref);
+        first.ok_or_else(|| Failure::failed(format!("{ASKING} of the demo is not there")))
+    }
+
+    /// Ends a device at once, like a power cut; whether there was such a device.
+    pub fn kill(&mut self, name: &str) -> bool {
+        let place = CHARACTERS.iter().position(|character| character.name == name && name != ASKING);
+        let device = place.and_then(|place| self.devices.get_mut(place)?.take());
+        device.is_some()
     }
 
     /// Waits until everything that a decision depends on is known.
     async fn meet(&self) -> Result<(), Failure> {
-        for (character, device) in CHARACTERS.iter().zip(&self.devices) {
+        for (character, device) in self.living() {
             let ready = |now: &Snapshot| {
                 // The shell device says nothing before it is asked.
                 let mut others = now.peers.iter().filter(|peer| peer.device.as_str() != SHELL);
@@ -115,10 +160,17 @@ impl Mesh {
         Ok(())
     }
 
+    fn living(&self) -> impl Iterator<Item = (&'static Character, &Assembled)> {
+        CHARACTERS
+            .iter()
+            .zip(&self.devices)
+            .filter_map(|(character, device)| Some((character, device.as_ref()?)))
+    }
+
     /// Who is there, for a person.
     pub fn table(&self) -> String {
         let mut table = Table::bare();
-        for (character, device) in CHARACTERS.iter().zip(&self.devices) {
+        for (character, device) in self.living() {
             let cpu = format!("cpu {}%", character.cpu_percent);
             table.row([character.name.into(), device.listen.to_string(), cpu, character.what.into()]);
         }
@@ -129,10 +181,10 @@ impl Mesh {
 
     /// Ends all of them.
     pub async fn end(mut self) {
-        for device in &self.devices {
+        for device in self.devices.iter().flatten() {
             let _ = device.handle.tell(Input::Shutdown { within: ENDING }).await;
         }
-        for device in &mut self.devices {
+        for device in self.devices.iter_mut().flatten() {
             device.ended().await;
         }
     }
@@ -142,6 +194,7 @@ impl Character {
     fn blueprint(
         &self,
         spec: &ExecutorSpec,
+        tempo: Tempo,
         prompts: &Path,
         listen: SocketAddr,
         peers: Book,
@@ -153,21 +206,12 @@ impl Character {
             charging: self.battery.map(|(_, charging)| charging),
             temperature: None,
         };
-        let executor: Arc<dyn Executor> = if self.name == BUSY {
-            Arc::new(Endless)
-        } else {
-            let settings = ExecutorSettings {
-                npu: self.npu,
-                prompts: prompts.to_owned(),
-                word_delay: WORD_DELAY,
-                ..ExecutorSettings::default()
-            };
-            spec.build(settings).map_err(|error| Failure::usage(error.to_string()))?
-        };
+        let executor: Arc<dyn Executor> =
+            if self.name == BUSY { Arc::new(Endless) } else { executor(spec, self.npu, prompts)? };
         Ok(Blueprint {
             id: id(self.name)?,
             listen,
-            config: Config::default(),
+            config: tempo.config(),
             limits: TcpLimits::default(),
             executor,
             sensors: Arc::new(FixedSensors::new(reading)),

@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bidmesh_core::id::DeviceId;
+use bidmesh_core::input::RunOutcome;
 use bidmesh_core::wire::{Advertised, Body, Message, TaskOrder, WireLimits, decode};
+use bidmesh_io_tokio::execute::{Executor, Generated, Job, Stop};
 use bidmesh_io_tokio::sockets::{Sockets, TokioSockets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +31,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 const SILENCE: Duration = Duration::from_secs(2);
 /// More than a message of a demo has.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// How long a prompt may run, and how long its answer may be.
+const RUN_LIMIT: Duration = Duration::from_secs(300);
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Devices that it takes a note of.
 const NOTES_MAX: usize = 64;
 
@@ -40,13 +46,18 @@ pub struct ShellPeer {
 
 impl ShellPeer {
     /// Listens at `listen`; with port 0 the kernel chooses.
-    pub async fn start(id: DeviceId, listen: SocketAddr) -> Result<Self, Failure> {
+    /// `executor` runs its prompts; without one a stand-in answers.
+    pub async fn start(
+        id: DeviceId,
+        listen: SocketAddr,
+        executor: Option<Arc<dyn Executor>>,
+    ) -> Result<Self, Failure> {
         let no_port = |error: io::Error| {
             Failure::failed(format!("{id} of the demo cannot listen at {listen}: {error}"))
         };
         let listener = TokioSockets.bind(listen).await.map_err(no_port)?;
         let address = TokioSockets.local_address(&listener).map_err(no_port)?;
-        let device = ShellDevice { id: id.clone(), address, notes: BTreeMap::new() };
+        let device = ShellDevice { id: id.clone(), address, notes: BTreeMap::new(), executor };
         Ok(Self { address, task: tokio::spawn(device.run(listener)) })
     }
 
@@ -67,6 +78,7 @@ struct ShellDevice {
     id: DeviceId,
     address: SocketAddr,
     notes: BTreeMap<DeviceId, SocketAddr>,
+    executor: Option<Arc<dyn Executor>>,
 }
 
 impl ShellDevice {
@@ -104,9 +116,13 @@ impl ShellDevice {
                 self.answer(&from, self.bid()).await;
             }
             Body::SlmPrompt(prompt) => {
-                self.answer(&from, format!("SLM_RESULT|{}|{}", self.id, output(&prompt))).await;
+                let (_, output) = self.run_prompt(&prompt).await;
+                self.answer(&from, format!("SLM_RESULT|{}|{output}", self.id)).await;
             }
-            Body::Task(order) => self.answer(&from, self.result(&order)).await,
+            Body::Task(order) => {
+                let result = self.result(&order).await;
+                self.answer(&from, result).await;
+            }
             // Logged or not known: nothing happens.
             _ => {}
         }
@@ -131,14 +147,34 @@ impl ShellDevice {
     }
 
     /// The output is pasted in raw.
-    fn result(&self, order: &TaskOrder) -> String {
+    async fn result(&self, order: &TaskOrder) -> String {
+        let (status, output) = self.run_prompt(&order.prompt).await;
         format!(
-            "RESULT|{id}|{{\"task_id\": \"{task}\", \"device_id\": \"{id}\", \"status\": \"completed\", \"output\": \
+            "RESULT|{id}|{{\"task_id\": \"{task}\", \"device_id\": \"{id}\", \"status\": \"{status}\", \"output\": \
              \"{output}\"}}",
             id = self.id,
             task = order.award.as_ref().map_or("", |award| award.as_str()),
-            output = output(&order.prompt)
         )
+    }
+
+    /// What `run_slm.sh` is to a real one: status and output.
+    async fn run_prompt(&self, prompt: &str) -> (&'static str, String) {
+        let Some(executor) = &self.executor else { return ("completed", output(prompt)) };
+        let job = Job {
+            label: format!("{}-prompt", self.id),
+            prompt: prompt.into(),
+            npu: false,
+            limit: RUN_LIMIT,
+            output_bytes: OUTPUT_BYTES_MAX,
+        };
+        // Its script says nothing before the end: nobody reads the pieces.
+        let (pieces, _) = Generated::channel(1);
+        let (_stopper, stop) = Stop::channel();
+        match executor.run(job, pieces, stop).await {
+            RunOutcome::Completed(done) => ("completed", done.text.to_string()),
+            RunOutcome::Failed(why) => ("error", why.to_string()),
+            RunOutcome::Stopped => ("error", "it was stopped".into()),
+        }
     }
 
     /// A device without a note gets nothing.
@@ -206,8 +242,9 @@ mod tests {
 
     #[tokio::test]
     async fn it_bids_and_works_for_whom_it_knows_in_the_old_words() {
-        let peer =
-            ShellPeer::start(DeviceId::new("Old").unwrap(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let peer = ShellPeer::start(DeviceId::new("Old").unwrap(), "127.0.0.1:0".parse().unwrap(), None)
+            .await
+            .unwrap();
         let me = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = me.local_addr().unwrap();
         say(peer.address(), &format!("HELLO|Me|{address}:bidmesh/1:k7q2m000")).await;

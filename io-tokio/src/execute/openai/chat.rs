@@ -1,6 +1,7 @@
 //! The JSON of chat completions: what is asked, and the few fields of the answers that are read. Servers differ in
 //! all others, so those are not looked at.
 
+use bidmesh_core::input::Tokens;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,8 +13,14 @@ struct ChatRequest<'a> {
     model: Option<&'a str>,
     messages: [ChatMessage<'a>; 1],
     stream: bool,
+    stream_options: StreamOptions,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
 }
 
 #[derive(Serialize)]
@@ -25,7 +32,8 @@ struct ChatMessage<'a> {
 /// The body of a request for a streamed answer.
 pub(super) fn request(model: Option<&str>, prompt: &str, tokens_max: Option<u32>) -> Vec<u8> {
     let messages = [ChatMessage { role: "user", content: prompt }];
-    let request = ChatRequest { model, messages, stream: true, max_tokens: tokens_max };
+    let stream_options = StreamOptions { include_usage: true };
+    let request = ChatRequest { model, messages, stream: true, stream_options, max_tokens: tokens_max };
     // Strings, numbers and a list of one: none of them can fail to be written.
     serde_json::to_vec(&request).unwrap_or_default()
 }
@@ -37,6 +45,9 @@ pub(super) struct Said {
     pub(super) text: Option<String>,
     /// Whether the answer is whole.
     pub(super) finished: bool,
+    /// How many tokens the whole answer took, where the server counts them: in an event of its own after the text,
+    /// with the last of it, or never.
+    pub(super) tokens: Option<Tokens>,
 }
 
 /// Why a piece of an answer says nothing.
@@ -58,7 +69,22 @@ pub(super) enum Step {
 #[derive(Deserialize)]
 struct Completion {
     choices: Option<Vec<Choice>>,
+    usage: Option<Usage>,
     error: Option<Value>,
+}
+
+/// Each may be missing, and is no error then: the text is what was asked for.
+#[derive(Deserialize)]
+struct Usage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+impl Usage {
+    fn tokens(&self) -> Option<Tokens> {
+        let number = |tokens: Option<u64>| u32::try_from(tokens?).ok();
+        Some(Tokens { prompt: number(self.prompt_tokens)?, generated: number(self.completion_tokens)? })
+    }
 }
 
 #[derive(Deserialize)]
@@ -91,11 +117,13 @@ pub(super) fn read(json: &[u8]) -> Result<Said, Trouble> {
     }
     // No choices at all: an event about usage. Others than the first were not asked for.
     let first = completion.choices.into_iter().flatten().find(|choice| choice.index.unwrap_or(0) == 0);
-    Ok(first.map_or_else(Said::default, |choice| Said {
+    let said = first.map_or_else(Said::default, |choice| Said {
         text: choice.delta.or(choice.message).and_then(|content| content.content),
         // Some servers write an empty reason for none.
         finished: choice.finish_reason.is_some_and(|reason| !reason.is_empty()),
-    }))
+        tokens: None,
+    });
+    Ok(Said { tokens: completion.usage.as_ref().and_then(Usage::tokens), ..said })
 }
 
 #[derive(Deserialize)]
@@ -141,7 +169,7 @@ mod tests {
         let bare = request(None, "a \"b\"\n", None);
         assert_eq!(
             String::from_utf8(bare).unwrap(),
-            r#"{"messages":[{"role":"user","content":"a \"b\"\n"}],"stream":true}"#
+            r#"{"messages":[{"role":"user","content":"a \"b\"\n"}],"stream":true,"stream_options":{"include_usage":true}}"#
         );
         let full: Value = serde_json::from_slice(&request(Some("m"), "p", Some(5))).unwrap();
         assert_eq!((&full["model"], &full["max_tokens"]), (&"m".into(), &5.into()));
@@ -149,8 +177,11 @@ mod tests {
 
     #[test]
     fn pieces_of_both_dialects() {
-        let said =
-            |text: Option<&str>, finished| Ok(Step::Said(Said { text: text.map(str::to_owned), finished }));
+        let counted = |text: Option<&str>, finished, tokens| {
+            Ok(Step::Said(Said { text: text.map(str::to_owned), finished, tokens }))
+        };
+        let said = |text, finished| counted(text, finished, None);
+        let tokens = Some(Tokens { prompt: 34, generated: 3 });
         let cases = [
             (
                 r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]}"#,
@@ -170,6 +201,11 @@ mod tests {
                 said(Some("x"), false),
             ),
             (r#"{"choices":[],"usage":{"total_tokens":5}}"#, said(None, false)),
+            (
+                r#"{"choices":[],"usage":{"completion_tokens":3,"prompt_tokens":34,"total_tokens":37}}"#,
+                counted(None, false, tokens),
+            ),
+            (r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":null}"#, said(Some("x"), false)),
             (r#"{"choices":[{"index":1,"delta":{"content":"other"}}]}"#, said(None, false)),
             (
                 r#"{"choices":[{"message":{"content":"whole"},"finish_reason":"stop"}]}"#,

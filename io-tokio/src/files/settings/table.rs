@@ -148,6 +148,12 @@ static KEYS: &[Key] = &[
     ),
     key!("executor.run", executor.run, Range::Any, "What runs prompts here; nothing: no choice was made."),
     key!(
+        "executor.preset",
+        executor.preset,
+        Range::Any,
+        "Which program a command runs: the answer is taken out of what that one prints around it."
+    ),
+    key!(
         "executor.npu",
         executor.npu,
         Range::Any,

@@ -12,6 +12,7 @@ use bidmesh_core::load::{DeciCelsius, Percent, decimal};
 use bidmesh_core::policy::Policy;
 use serde::Serialize;
 
+use crate::execute::Preset;
 use crate::files::error::quote;
 
 /// What somebody wrote: numbers and truth values as their text, lists of TOML as lists.
@@ -84,6 +85,8 @@ pub enum Executor {
     Command(PathBuf),
     /// The base URL of an OpenAI-compatible server.
     OpenAi(String),
+    /// The embedded model: that of a file, or the one that was fetched.
+    Slm(Option<PathBuf>),
 }
 
 impl fmt::Display for Executor {
@@ -92,6 +95,8 @@ impl fmt::Display for Executor {
             Self::None => f.write_str("none"),
             Self::Command(path) => write!(f, "command:{}", path.display()),
             Self::OpenAi(url) => write!(f, "openai:{url}"),
+            Self::Slm(None) => f.write_str("slm"),
+            Self::Slm(Some(path)) => write!(f, "slm:{}", path.display()),
         }
     }
 }
@@ -283,6 +288,21 @@ impl Value for Policy {
     }
 }
 
+impl Value for Preset {
+    fn read(raw: &Raw, _: Range) -> Result<Self, String> {
+        let text = one(raw)?;
+        text.parse().map_err(|_| is(text))
+    }
+
+    fn write(&self) -> Written {
+        Written::Text(self.to_string())
+    }
+
+    fn form(_: Range) -> String {
+        "`plain`, `genie`, `llama-cli` or `ollama`".to_owned()
+    }
+}
+
 impl Value for Admit {
     fn read(raw: &Raw, _: Range) -> Result<Self, String> {
         match one(raw)? {
@@ -342,6 +362,8 @@ impl Value for Executor {
         let text = one(raw)?;
         match text.split_once(':') {
             None if text == "none" => Ok(Self::None),
+            None if text == "slm" => Ok(Self::Slm(None)),
+            Some(("slm", path)) if !path.trim().is_empty() => Ok(Self::Slm(Some(path.into()))),
             Some(("command", path)) if !path.trim().is_empty() => Ok(Self::Command(path.into())),
             Some(("openai", url)) if url.starts_with("http://") || url.starts_with("https://") => {
                 Ok(Self::OpenAi(url.trim_end_matches('/').to_owned()))
@@ -355,7 +377,7 @@ impl Value for Executor {
     }
 
     fn form(_: Range) -> String {
-        "`command:PATH`, `openai:http://ADDRESS:PORT/v1` or `none`".to_owned()
+        "`command:PATH`, `openai:http://ADDRESS:PORT/v1`, `slm`, `slm:PATH` or `none`".to_owned()
     }
 }
 

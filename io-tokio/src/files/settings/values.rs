@@ -9,6 +9,7 @@ use bidmesh_core::load::DeciCelsius;
 use bidmesh_core::wire::WireLimits;
 
 use super::value::{Executor, Secret};
+use crate::execute::Preset;
 
 /// The values of all settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,10 @@ pub struct DeviceValues {
 /// What runs prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ExecutorValues {
-    /// A command, a server, or nothing; `None`: nobody has said.
+    /// A command, a server, the embedded model, or nothing; `None`: nobody has said.
     pub run: Option<Executor>,
+    /// What a command prints around its answers.
+    pub preset: Preset,
     /// Whether it uses the NPU.
     pub npu: bool,
     /// The model that a server is asked for; `None`: the server's own choice.
