@@ -60,7 +60,7 @@ impl ModelFile {
         file.rewind().map_err(unreadable)?;
         let mut header = Header { file: BufReader::new(file), left: HEADER_BYTES_MAX };
         let content = Content::read(&mut header)
-            .map_err(|error| SlmError::new(format!("its header is broken: {error}")))?;
+            .map_err(|error| SlmError::from(error).about("its header is broken"))?;
         let shape = Shape::read(&content)?;
         let model = Self { content, file: header.file, shape };
         model.check_tensors(length)?;
