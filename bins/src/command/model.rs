@@ -22,7 +22,7 @@ use crate::output::Output;
 use crate::signals::Signals;
 use crate::table::Table;
 use progress::Progress;
-use shelf::{Kept, Origin, Sound};
+use shelf::{Integrity, Kept, Origin};
 use unpack::Wanted;
 
 pub use offer::{Offer, offer};
@@ -224,10 +224,10 @@ fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -> Resu
 }
 
 /// What `check` found, for people and programs.
-impl Sound {
+impl Integrity {
     fn words(&self) -> String {
         match self {
-            Self::Sound => "sound".into(),
+            Self::Intact => "sound".into(),
             Self::Unknown => {
                 "a model file, but nothing is known to hold it against: it was put there by hand".into()
             }
