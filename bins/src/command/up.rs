@@ -8,6 +8,7 @@ use bidmesh_io_tokio::driver::End;
 use bidmesh_io_tokio::execute::Executor;
 use bidmesh_io_tokio::files::MeshDirectory;
 use serde_json::json;
+use tokio::pin;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::Shared;
@@ -31,6 +32,7 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     }
     let settled = Settled::of(directory, lock, &flags, &output)?;
     let within = settled.shutdown_within;
+    let executor = settled.runs_prompts.then(|| settled.executor());
     // Before anybody can ask: the first prompt must not wait for it.
     let warmed = if flags.warm { Some(warm(settled.executor(), &mut signals).await?) } else { None };
     let mut device = Device::start(settled).await?;
@@ -40,7 +42,7 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     }
     device.publish()?;
     ready(&output, &device, &mut keeper)?;
-    let result = attend(&mut device, &mut keeper, &mut signals, within).await;
+    let result = attend(&mut device, &mut keeper, &mut signals, executor, within).await;
     let ended = match result {
         Ok(ended) => ended,
         // Nobody reads our output any more: an end as orderly as any other.
@@ -124,9 +126,13 @@ async fn attend(
     device: &mut Device,
     keeper: &mut Keeper,
     signals: &mut Signals,
+    executor: Option<Arc<dyn Executor>>,
     within: Duration,
 ) -> Result<Ended, Failure> {
     let mut ending = false;
+    let doubt = doubt(executor);
+    pin!(doubt);
+    let mut told = false;
     let mut look = interval(LOOK_AT_ADDRESS);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -138,6 +144,12 @@ async fn attend(
                 },
             },
             kept = keeper.next() => kept?,
+            why = &mut doubt, if !told => {
+                told = true;
+                if let Some(why) = why {
+                    keeper.line(&Line::new("WARN", 0, format!("no prompt can be run here for now: {why}")));
+                }
+            }
             () = signals.next() => {
                 if ending {
                     return Ok(Ended::AtOnce);
@@ -158,6 +170,12 @@ async fn attend(
             }
         }
     }
+}
+
+/// Why what is to run prompts cannot do so now, if that is so: better told at start than at the first prompt.
+async fn doubt(executor: Option<Arc<dyn Executor>>) -> Option<String> {
+    let ability = executor?.ability().await;
+    (!ability.available).then_some(ability.why)
 }
 
 /// Says that the device is there, and where.

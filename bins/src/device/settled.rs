@@ -19,6 +19,10 @@ use crate::cli::Shared;
 use crate::exit::Failure;
 use crate::output::Output;
 
+/// After how long without a prompt a device on its battery gives the embedded model's memory back: loading it again
+/// takes about a second.
+const UNLOAD_AFTER: Duration = Duration::from_secs(300);
+
 /// What a device is to be, and the directory that is its own as long as this or the device lives.
 pub struct Settled {
     pub(super) id: DeviceId,
@@ -30,6 +34,8 @@ pub struct Settled {
     pub(super) blueprint: Blueprint,
     /// How long running work may take at an orderly end.
     pub shutdown_within: Duration,
+    /// Whether this device is to run prompts at all.
+    pub runs_prompts: bool,
 }
 
 impl Settled {
@@ -89,6 +95,7 @@ impl Settled {
             preset: values.executor.preset,
             model: values.executor.model.clone(),
             key: values.executor.key.as_ref().map(|key| key.reveal().to_owned()),
+            unload_after: Some(UNLOAD_AFTER),
             ..ExecutorSettings::default()
         };
         let blueprint = Blueprint {
@@ -101,8 +108,9 @@ impl Settled {
             peers: directory.read_peers().map_err(of_files)?.peers(),
             sensors_interval: values.sensors.interval,
         };
+        let runs_prompts = spec != ExecutorSpec::None;
         let (control_port, shutdown_within) = (values.control_port, values.shutdown_within);
-        Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within })
+        Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within, runs_prompts })
     }
 
     /// What will run prompts.

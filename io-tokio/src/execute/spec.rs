@@ -45,7 +45,7 @@ pub struct ExecutorSettings {
     pub tokens_max: Option<u32>,
     /// The file of the embedded model where its spec names none.
     pub model_file: Option<PathBuf>,
-    /// After how long without a prompt the embedded model's memory is given back; `None`: never.
+    /// After how long without a prompt the embedded model's memory is given back on a battery; `None`: never.
     pub unload_after: Option<Duration>,
     /// What passes before each word of a stand-in.
     pub word_delay: Duration,

@@ -3,8 +3,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bidmesh_core::input::Tokens;
 use bidmesh_core::wire::Text;
@@ -48,8 +49,13 @@ pub(super) enum Said {
 }
 
 /// Works until nobody can send orders any more.
-pub(super) fn work(settings: &ModelSettings, orders: &Receiver<Order>, state: &Arc<Mutex<State>>) {
-    let mut engine = Engine { settings, state, loaded: None };
+pub(super) fn work(
+    settings: &ModelSettings,
+    orders: &Receiver<Order>,
+    state: &Mutex<State>,
+    on_battery: &AtomicBool,
+) {
+    let mut engine = Engine { settings, state, on_battery, loaded: None };
     while let Some(order) = engine.wait(orders) {
         match order {
             // Whoever asked may have gone.
@@ -67,6 +73,7 @@ pub(super) fn work(settings: &ModelSettings, orders: &Receiver<Order>, state: &A
 struct Engine<'a> {
     settings: &'a ModelSettings,
     state: &'a Mutex<State>,
+    on_battery: &'a AtomicBool,
     loaded: Option<Loaded>,
 }
 
@@ -79,15 +86,17 @@ struct Loaded {
 }
 
 impl Engine<'_> {
-    /// The next order. A model that waits for it in vain is unloaded.
+    /// The next order. A model that waits for it in vain is unloaded on a battery.
     fn wait(&mut self, orders: &Receiver<Order>) -> Option<Order> {
-        if let (true, Some(idle)) = (self.loaded.is_some(), self.settings.unload_after) {
+        while let (true, Some(idle)) = (self.loaded.is_some(), self.settings.unload_after) {
             match orders.recv_timeout(idle) {
                 Ok(order) => return Some(order),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.loaded = None;
-                    self.set(State::Unloaded);
+                    if self.on_battery.load(Ordering::Relaxed) {
+                        self.loaded = None;
+                        self.set(State::Unloaded);
+                    }
                 }
             }
         }
