@@ -30,7 +30,9 @@ use crate::output::Output;
 pub use assemble::{Assembled, Blueprint, Book};
 pub use embedded::{is_built_in, is_embedded, settle_executor};
 pub use flags::DeviceFlags;
-pub use settled::{Settled, ask_yes_or_no, configured_executor};
+#[cfg(feature = "slm")]
+pub use settled::ask_yes_or_no;
+pub use settled::{Settled, configured_executor};
 
 /// Where devices of the mesh listen unless they say otherwise.
 pub const DEFAULT_PORT: u16 = 9999;
