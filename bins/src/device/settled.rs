@@ -94,6 +94,7 @@ impl Settled {
             prompts: directory.outputs(),
             preset: values.executor.preset,
             model: values.executor.model.clone(),
+            tokens_max: values.executor.tokens,
             key: values.executor.key.as_ref().map(|key| key.reveal().to_owned()),
             unload_after: Some(UNLOAD_AFTER),
             ..ExecutorSettings::default()
