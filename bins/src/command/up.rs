@@ -27,9 +27,14 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let directory = device::directory(shared)?;
     let lock = directory.lock().map_err(device::of_files)?;
-    if device::is_built_in() && flags.executor.is_none() && device::configured_executor(shared)?.is_none() {
-        offer_a_model(&output, &directory, &flags, &mut signals).await?;
-    }
+    let without_a_model = if device::is_built_in()
+        && flags.executor.is_none()
+        && device::configured_executor(shared)?.is_none()
+    {
+        offer_a_model(&output, &directory, &flags, &mut signals).await?
+    } else {
+        false
+    };
     let settled = Settled::of(directory, lock, &flags, &output)?;
     let within = settled.shutdown_within;
     let executor = settled.runs_prompts.then(|| settled.executor());
@@ -42,6 +47,12 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     }
     device.publish()?;
     ready(&output, &device, &mut keeper)?;
+    if without_a_model {
+        output.note(
+            "No model is here, so this device only asks others: `bidmesh model pull` fetches one, `bidmesh config set \
+             executor.run none` leaves it so.",
+        );
+    }
     let result = attend(&mut device, &mut keeper, &mut signals, executor, within).await;
     let ended = match result {
         Ok(ended) => ended,
@@ -72,21 +83,16 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     }
 }
 
+/// Whether the device stays without a model.
 #[cfg(feature = "slm")]
 async fn offer_a_model(
     output: &Output,
     directory: &MeshDirectory,
     flags: &DeviceFlags,
     signals: &mut Signals,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     use crate::command::model::{Offer, Shelf, offer};
-    if offer(&Shelf::of(directory)?, output, flags.yes, signals).await? == Offer::Declined {
-        output.note(
-            "No model is here, so this device only asks others: `bidmesh model pull` fetches one, `bidmesh config set \
-             executor.run none` leaves it so.",
-        );
-    }
-    Ok(())
+    Ok(offer(&Shelf::of(directory)?, output, flags.yes, signals).await? == Offer::Declined)
 }
 
 #[cfg(not(feature = "slm"))]
@@ -95,8 +101,8 @@ async fn offer_a_model(
     _: &MeshDirectory,
     _: &DeviceFlags,
     _: &mut Signals,
-) -> Result<(), Failure> {
-    Ok(())
+) -> Result<bool, Failure> {
+    Ok(false)
 }
 
 /// Loads what takes long to load, and says how that went.
