@@ -1,4 +1,5 @@
-//! Worlds of many devices: the real driver, codec and TCP code of [`bidmesh_io_tokio`], each device on a host of its
+//! Worlds of many devices, in two tiers. [`world`] is a queue of events over `bidmesh-core` alone: any number of
+//! devices, every kind of fault, hundreds of worlds a second (`bidmesh-sim`). The rest is the socket tier: the real driver, codec and TCP code of [`bidmesh_io_tokio`], each device on a host of its
 //! own in turmoil's simulated network. One seed is one world: two runs of it are the same, byte for byte.
 //!
 //! A test builds a [`Mesh`], asks it prompts, does harm between two moments of simulated time, and waits for what
@@ -8,6 +9,11 @@
 //! - `partition` looks like a refusal, at once; a link that goes silent is [`Mesh::hold`];
 //! - a crash says goodbye to the peers; a flat battery does not: [`Mesh::power_off`];
 //! - a read returns what one write wrote; [`TurmoilSockets`] hands it out in pieces.
+
+pub mod campaign;
+pub mod invariants;
+pub mod report;
+pub mod world;
 
 mod disk;
 mod mesh;
