@@ -10,7 +10,7 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::Prompts;
 use bidmesh_core::outbox::{OutcomeStatus, RunId};
 use bidmesh_core::wire::Text;
-use bidmesh_core::{Action, Config, Event, Input, Outbox, Time};
+use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 
 mod bids;
 mod books;
@@ -94,6 +94,11 @@ impl Oracle {
         self.views.push(View::new(id, config, stores));
     }
 
+    /// A device has another name than it joined with.
+    pub fn rename(&mut self, node: usize, id: DeviceId) {
+        self.views[node].id = id;
+    }
+
     /// What the oracle knows of a device.
     pub fn view(&self, node: usize) -> &View {
         &self.views[node]
@@ -163,8 +168,10 @@ impl Oracle {
     /// A device has been handed an input, and this came of it.
     pub fn after(&mut self, node: usize, now: Time, out: &Outbox, peers: usize) {
         for action in &out.actions {
-            if let Action::Persist { record, .. } = action {
-                self.persisted(node, record);
+            match action {
+                Action::Persist { record, .. } => self.persisted(node, record),
+                Action::Report(Report::Admitted { ticket, task, .. }) => self.admitted(node, *ticket, task),
+                _ => {}
             }
         }
         for event in &out.events {
@@ -188,7 +195,9 @@ impl Oracle {
         if let Some((task, count)) = by_task.into_iter().find(|(_, count)| *count > peers + 2) {
             self.violate("S11", || format!("one input caused {count} messages of {task}, with {peers} peers"));
         }
-        self.views[node].rest_of_tasks(now);
+        if !out.events.is_empty() {
+            self.views[node].rest_of_tasks(now);
+        }
     }
 
     /// A run began: once an award in one start, within the slots and the limit.

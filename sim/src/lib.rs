@@ -13,6 +13,7 @@
 pub mod campaign;
 pub mod invariants;
 pub mod report;
+pub mod scenario;
 pub mod world;
 
 mod disk;

@@ -59,6 +59,8 @@ pub struct Task {
     pub prompts: Option<Prompts>,
     /// Not asked by a person here.
     pub relayed: bool,
+    /// Only its auction was asked for: no store keeps it.
+    pub(super) dry_run: bool,
     /// How often a submission joined it by its key.
     pub(super) joined: u32,
     /// How the winner is chosen.
@@ -136,7 +138,7 @@ impl View {
         self.runs.clear();
         for task in self.tasks.values_mut() {
             let durable = task.outcome.as_ref().map(|outcome| outcome.durable);
-            if (durable.is_none() && (!self.stores || task.relayed)) || durable == Some(false) {
+            if (durable.is_none() && (!self.stores || task.relayed || task.dry_run)) || durable == Some(false) {
                 task.lost = true;
                 self.lost += 1;
             }
@@ -172,6 +174,7 @@ impl Task {
             prompts: Some(submission.prompts.clone()),
             relayed: false,
             policy: submission.policy.unwrap_or(config.policy),
+            dry_run: submission.dry_run,
             eligible: submission.eligible.clone(),
             bid_deadline: submission.bid_deadline.unwrap_or(config.timing.bid_deadline),
             ..Self::relayed(config)
@@ -182,6 +185,7 @@ impl Task {
         Self {
             prompts: None,
             relayed: true,
+            dry_run: false,
             joined: 0,
             policy: config.policy,
             eligible: None,

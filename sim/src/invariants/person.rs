@@ -40,23 +40,27 @@ impl Oracle {
         self.must(right, "S2", || format!("{award} carries another prompt than its winner should get"));
     }
 
+    /// A submission became a task, or joined one by its key.
+    pub(super) fn admitted(&mut self, node: usize, ticket: u64, task: &TaskId) {
+        let view = &mut self.views[node];
+        view.answered.insert(ticket);
+        let Some(submission) = view.tickets.get(&ticket) else {
+            return self.violate("S15", || format!("{task} is admitted for a ticket that nobody has"));
+        };
+        match view.tasks.get_mut(task) {
+            Some(known) if submission.key.is_some() => known.joined += 1,
+            Some(_) => self.violate("S1", || format!("{task} is admitted twice")),
+            None => {
+                let book = Task::submitted(submission, &view.config);
+                view.tasks.insert(task.clone(), book);
+            }
+        }
+    }
+
     fn reported(&mut self, node: usize, now: Time, report: &Report) {
         match report {
-            Report::Admitted { ticket, task, .. } => {
-                let view = &mut self.views[node];
-                view.answered.insert(*ticket);
-                let Some(submission) = view.tickets.get(ticket) else {
-                    return self.violate("S15", || format!("{task} is admitted for a ticket that nobody has"));
-                };
-                match view.tasks.get_mut(task) {
-                    Some(known) if submission.key.is_some() => known.joined += 1,
-                    Some(_) => self.violate("S1", || format!("{task} is admitted twice")),
-                    None => {
-                        let book = Task::submitted(submission, &view.config);
-                        view.tasks.insert(task.clone(), book);
-                    }
-                }
-            }
+            // Told before what follows from it.
+            Report::Admitted { .. } => {}
             Report::Refused { ticket, why, .. } => {
                 self.views[node].answered.insert(*ticket);
                 self.mark(match why {
