@@ -175,7 +175,9 @@ fn canary(seeds: u64) -> ExitCode {
     let mut missed = false;
     for defect in Defect::ALL {
         match campaign::find(defect, seeds) {
-            Some((seed, violation)) => println!("{}: found at seed {seed} by {}", defect.words(), violation.rule),
+            Some((seed, violation)) => {
+                println!("{}: found at seed {seed} by {}", defect.words(), violation.rule)
+            }
             None => {
                 missed = true;
                 println!("{}: NOT FOUND in {seeds} seeds", defect.words());

@@ -151,9 +151,8 @@ impl Report {
         }
         for (what, of) in &other.usage {
             let peak = self.usage.entry(what).or_insert((0, 1));
-            let key = |of: (usize, usize)| {
-                (of.0.saturating_mul(1 << 20) / of.1.max(1), of.0, usize::MAX - of.1)
-            };
+            let key =
+                |of: (usize, usize)| (of.0.saturating_mul(1 << 20) / of.1.max(1), of.0, usize::MAX - of.1);
             if key(*of) > key(*peak) {
                 *peak = *of;
             }
@@ -218,7 +217,10 @@ impl fmt::Display for Report {
             self.messages_at(50),
             self.messages_at(99)
         )?;
-        writeln!(f, "\nfault                                                       idle  collect   award      run     end")?;
+        writeln!(
+            f,
+            "\nfault                                                       idle  collect   award      run     end"
+        )?;
         for (fault, counts) in &self.faults {
             write!(f, "{:<5} {:<50}", fault.number(), fault.words())?;
             for count in counts {

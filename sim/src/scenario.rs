@@ -26,7 +26,12 @@ pub const SCENARIOS: [Scenario; 7] = [
         story: "Four devices behind a bad access point: a fifth of all messages is lost, some are copied, and the sender is often told the opposite of what happened. Each prompt still ends once.",
         devices: 4,
         shells: 0,
-        faults: &[(Fault::Refused, 10), (Fault::LostInSilence, 10), (Fault::DeliveredToldFailed, 10), (Fault::Copied, 20)],
+        faults: &[
+            (Fault::Refused, 10),
+            (Fault::LostInSilence, 10),
+            (Fault::DeliveredToldFailed, 10),
+            (Fault::Copied, 20),
+        ],
         prompts: 4,
         stores: 0,
     },

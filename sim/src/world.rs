@@ -262,7 +262,8 @@ impl World {
             let load = u32::try_from(topology.below(1_000_001)).unwrap_or(0);
             let battery = u8::try_from(topology.between(10, 100)).unwrap_or(100);
             let sensors = Sensors {
-                cpu: Load::from_ppm(if equal { 500_000 } else { load }).filter(|_| equal || topology.percent(90)),
+                cpu: Load::from_ppm(if equal { 500_000 } else { load })
+                    .filter(|_| equal || topology.percent(90)),
                 ram: Load::from_ppm(load / 2),
                 battery: Percent::new(battery).filter(|_| !equal && topology.percent(60)),
                 charging: topology.percent(50).then_some(!equal && topology.percent(70)),
@@ -548,7 +549,8 @@ impl World {
         if let Some((due, why)) = it.subject.deadline()
             && due <= it.latest
         {
-            self.oracle.violate("S12", || format!("{}: {why}, due at {due}, is not done at {}", it.id, it.latest));
+            self.oracle
+                .violate("S12", || format!("{}: {why}, due at {due}, is not done at {}", it.id, it.latest));
         }
     }
 

@@ -81,15 +81,21 @@ impl Oracle {
         let better = view.better_than(book, to, now);
         let (id, again) = (view.id.clone(), !book.awards.is_empty());
 
-        self.must(had_bid && !spent, "S3", || format!("{id} awards {task} to {to}, which has no bid to be awarded"));
+        self.must(had_bid && !spent, "S3", || {
+            format!("{id} awards {task} to {to}, which has no bid to be awarded")
+        });
         self.must(eligible, "S3", || format!("{id} awards {task} to {to}, which is not eligible"));
         self.must(open.is_none(), "S6", || format!("{id} awards {task} while attempt {open:?} is open"));
         self.must(restored || attempt == expected.unwrap_or(1), "S6", || {
             format!("{id} awards {task} as attempt {attempt}, expected {expected:?}")
         });
-        self.must(accepted < limit, "S6", || format!("{id} awards {task} after {accepted} accepted runs of {limit}"));
+        self.must(accepted < limit, "S6", || {
+            format!("{id} awards {task} after {accepted} accepted runs of {limit}")
+        });
         if let Some(better) = better {
-            self.violate("S4", || format!("{id} awards {task} to {to}, but {better} bid better and had a slot free"));
+            self.violate("S4", || {
+                format!("{id} awards {task} to {to}, but {better} bid better and had a slot free")
+            });
         }
         if again {
             self.mark("a task is awarded again");
@@ -151,7 +157,8 @@ fn rank(policy: Policy, tried: bool, bid: &Bid) -> (bool, u64, bool, u32, u16) {
 
 /// Points of `weighted` in millionths: NPU 40; battery 0 at 20 % to 25 at 100 % or charging; free cpu 10, free ram 15.
 fn points(bid: &Bid) -> u64 {
-    let free = |load: Option<bidmesh_core::load::Load>| load.map_or(0, |load| 1_000_000 - u64::from(load.ppm()));
+    let free =
+        |load: Option<bidmesh_core::load::Load>| load.map_or(0, |load| 1_000_000 - u64::from(load.ppm()));
     let battery = match (bid.charging, bid.battery.map(bidmesh_core::load::Percent::value)) {
         (Some(true), _) => 25_000_000,
         (_, Some(charge)) if charge > 20 => 25_000_000 * (u64::from(charge) - 20) / 80,

@@ -138,7 +138,8 @@ impl View {
         self.runs.clear();
         for task in self.tasks.values_mut() {
             let durable = task.outcome.as_ref().map(|outcome| outcome.durable);
-            if (durable.is_none() && (!self.stores || task.relayed || task.dry_run)) || durable == Some(false) {
+            if (durable.is_none() && (!self.stores || task.relayed || task.dry_run)) || durable == Some(false)
+            {
                 task.lost = true;
                 self.lost += 1;
             }

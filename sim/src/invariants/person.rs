@@ -32,7 +32,8 @@ impl Oracle {
         let Some(award) = &order.award else { return };
         let view = &self.views[node];
         let task = award.as_str().rsplitn(3, '.').nth(2).and_then(|id| TaskId::new(id).ok());
-        let Some(prompts) = task.and_then(|id| view.tasks.get(&id)).and_then(|task| task.prompts.as_ref()) else {
+        let Some(prompts) = task.and_then(|id| view.tasks.get(&id)).and_then(|task| task.prompts.as_ref())
+        else {
             return;
         };
         let expected = expected_prompt(prompts, order.npu == Some(true));
@@ -76,7 +77,9 @@ impl Oracle {
                 if let Some(book) = self.views[node].tasks.get_mut(task) {
                     let right = *shown == book.shown.len() as u64;
                     book.shown.clear();
-                    self.must(right, "S2", || format!("{task} breaks off at {shown}, which was not what was shown"));
+                    self.must(right, "S2", || {
+                        format!("{task} breaks off at {shown}, which was not what was shown")
+                    });
                 }
             }
             Report::Outcome { task, outcome } => self.outcome(node, now, task, outcome),
@@ -107,12 +110,17 @@ impl Oracle {
         };
         book.told += 1;
         let (told, allowed) = (book.told, 1 + book.joined);
-        let same = book.outcome.as_ref().is_none_or(|first| first.status == outcome.status && first.output == outcome.output);
+        let same = book
+            .outcome
+            .as_ref()
+            .is_none_or(|first| first.status == outcome.status && first.output == outcome.output);
         // A start that read it from its store tells it again to whoever asks again.
         let again = book.outcome.replace(outcome.clone()).is_some();
         let book = book.clone();
         self.must(same, "S1", || format!("{task} of {id} has two outcomes"));
-        self.must(told <= allowed || book.restored, "S1", || format!("the outcome of {task} is told {told} times"));
+        self.must(told <= allowed || book.restored, "S1", || {
+            format!("the outcome of {task} is told {told} times")
+        });
         self.mark(match outcome.status {
             OutcomeStatus::Completed => "outcome: completed",
             OutcomeStatus::Failed => "outcome: failed",
@@ -128,7 +136,9 @@ impl Oracle {
             return self.violate("S8", || format!("{task} is completed by nobody"));
         };
         let given = book.awards.iter().any(|award| award.device == *device);
-        self.must(given || book.restored, "S8", || format!("{task} is finished by {device}, which had no award"));
+        self.must(given || book.restored, "S8", || {
+            format!("{task} is finished by {device}, which had no award")
+        });
         if let Some(prompts) = &book.prompts {
             let real = self.was_produced(prompts, device, &outcome.output);
             self.must(real, "S2", || format!("{device} never produced for {task}: {}", outcome.output));

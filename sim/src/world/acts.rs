@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bidmesh_core::input::{Prompts, Priority, RunOutcome, SendFailure, Written};
+use bidmesh_core::input::{Priority, Prompts, RunOutcome, SendFailure, Written};
 use bidmesh_core::outbox::{RunId, SendId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Body, Decoded, Dialect, Message, Repairs, Text, WireLimits, decode, encode};
@@ -170,7 +170,12 @@ impl World {
         bytes.truncate(usize::try_from(whole * thousandths / 1000).unwrap_or(0));
         let bare = matches!(
             body,
-            Body::Hello(_) | Body::Discover(_) | Body::Text(_) | Body::SlmPrompt(_) | Body::SlmResult(_) | Body::Unknown { .. }
+            Body::Hello(_)
+                | Body::Discover(_)
+                | Body::Text(_)
+                | Body::SlmPrompt(_)
+                | Body::SlmResult(_)
+                | Body::Unknown { .. }
         );
         if !bare && !dialect.is_shell() && decode(&bytes, &WireLimits::default()).is_ok() {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -227,7 +232,9 @@ impl World {
         }
         let pace = phone.pace(&mut self.runs, cpu, prompt.len(), warm, slower);
         let processor = if npu { "NPU" } else { "CPU" };
-        let mut output = format!("[{prompt}] by {id} in start {boot} on its {processor} for {label}\nwith \"quotes\", a \\n and ünïcödé");
+        let mut output = format!(
+            "[{prompt}] by {id} in start {boot} on its {processor} for {label}\nwith \"quotes\", a \\n and ünïcödé"
+        );
         let failed = |why: &str| RunOutcome::Failed(why.into());
         let mut outcome = None;
         let mut takes = None;
@@ -252,7 +259,15 @@ impl World {
     }
 
     /// The output in pieces, evenly between the first token and the end.
-    fn generate(&mut self, node: usize, run: RunId, output: &str, first: Duration, takes: Duration, pieces: u64) {
+    fn generate(
+        &mut self,
+        node: usize,
+        run: RunId,
+        output: &str,
+        first: Duration,
+        takes: Duration,
+        pieces: u64,
+    ) {
         let length = output.len().div_ceil(usize::try_from(pieces).unwrap_or(1)).max(1);
         let mut from = 0;
         let mut number = 0_u32;
@@ -279,8 +294,10 @@ impl World {
         if number == 0 && self.faults.has(Fault::Burst) {
             self.faults.count(Fault::Burst, Phase::Idle);
         }
-        let filler = "a line with \"quotes\" and a \\ \n".repeat(usize::try_from(choices.pick([0, 0, 1, 20])).unwrap_or(0));
-        let mut submission = Submission::new((number as u64) << 32 | self.ticket, format!("p{number} {filler}"));
+        let filler = "a line with \"quotes\" and a \\ \n"
+            .repeat(usize::try_from(choices.pick([0, 0, 1, 20])).unwrap_or(0));
+        let mut submission =
+            Submission::new((number as u64) << 32 | self.ticket, format!("p{number} {filler}"));
         self.ticket += 1;
         if choices.percent(20) {
             let own = |what: &str| Some(Text::from(format!("p{number} for {what} {filler}")));

@@ -25,7 +25,12 @@ impl Clock {
     /// Runs so fast from now on.
     pub fn drift(&mut self, now: Duration, parts_per_million: u32) {
         let shown = self.of(now).since_start();
-        *self = Self { born: now, rate: u128::from(parts_per_million.max(1)), ahead: shown, behind: Duration::ZERO };
+        *self = Self {
+            born: now,
+            rate: u128::from(parts_per_million.max(1)),
+            ahead: shown,
+            behind: Duration::ZERO,
+        };
     }
 
     /// Jumps ahead.

@@ -22,8 +22,7 @@ pub enum Phase {
 
 impl Phase {
     /// All, in order.
-    pub const ALL: [Self; 5] =
-        [Self::Idle, Self::Collecting, Self::Awarded, Self::Running, Self::Finished];
+    pub const ALL: [Self; 5] = [Self::Idle, Self::Collecting, Self::Awarded, Self::Running, Self::Finished];
 
     /// The letter of the table.
     pub const fn letter(self) -> char {

@@ -110,7 +110,19 @@ impl Shell {
             ppm => format!("0.{ppm:06}"),
         };
         let cpu = if self.odd_numbers {
-            choices.pick(["", "nan", "-nan", "inf", "1e999", "-1", "-0", "0,45", "1e-400", "45%", "18446744073709551616"])
+            choices.pick([
+                "",
+                "nan",
+                "-nan",
+                "inf",
+                "1e999",
+                "-1",
+                "-0",
+                "0,45",
+                "1e-400",
+                "45%",
+                "18446744073709551616",
+            ])
         } else {
             &plain
         };

@@ -68,7 +68,8 @@ impl World {
     fn written_for_shell(&mut self, shell: usize, message: &Message, dialect: Dialect) -> Option<Vec<u8>> {
         if matches!(message.body, Body::Task(_)) && !dialect.is_shell() {
             let id = self.shells[shell].id.clone();
-            self.oracle.violate("S2", || format!("TASK to the shell device {id} is written in another dialect"));
+            self.oracle
+                .violate("S2", || format!("TASK to the shell device {id} is written in another dialect"));
         }
         bidmesh_core::wire::encode(message, dialect).ok()
     }
@@ -89,7 +90,8 @@ impl World {
                 let longest = self.shell.pick([1_000, 5_000, 60_000]);
                 let takes = self.shell.millis(300, longest);
                 // The model script ends at 300 s.
-                let hangs = self.stormy() && self.faults.strikes(&mut self.shell, Fault::ExecutorFails, Phase::Running);
+                let hangs = self.stormy()
+                    && self.faults.strikes(&mut self.shell, Fault::ExecutorFails, Phase::Running);
                 let takes = if hangs { Duration::from_secs(300) } else { takes };
                 let task = order.award.as_ref().map_or(String::new(), |award| award.as_str().into());
                 (Some(Job::Result { to, task, prompt: order.prompt.clone() }), takes)
@@ -123,8 +125,10 @@ impl World {
             }
             Job::Hello { to } => (to, format!("HELLO|{id}|{}", device.address).into_bytes(), Phase::Idle),
             Job::Result { to, task, prompt } => {
-                let output = format!("[{prompt}] by {id} for {task}\n\x1b[1m\"raw\"\x1b[0m \\n \"output\": \"x");
-                let (status, output) = if fails { ("error", "SLM not available".into()) } else { ("completed", output) };
+                let output =
+                    format!("[{prompt}] by {id} for {task}\n\x1b[1m\"raw\"\x1b[0m \\n \"output\": \"x");
+                let (status, output) =
+                    if fails { ("error", "SLM not available".into()) } else { ("completed", output) };
                 let bytes = device.result(&task, status, &output);
                 self.oracle.produced(&id, &prompt, &output.into());
                 (to, bytes, Phase::Finished)
@@ -139,10 +143,14 @@ impl World {
     /// Its sender tries up to five spellings of netcat within a second; each may have delivered.
     fn shell_sends(&mut self, shell: usize, to: &DeviceId, bytes: &[u8], phase: Phase) {
         self.shells[shell].says(&mut self.shell, self.now);
-        self.say(|w| format!("{:<5} -> {} {}", w.shells[shell].id, to, String::from_utf8_lossy(bytes).escape_debug()));
+        self.say(|w| {
+            format!("{:<5} -> {} {}", w.shells[shell].id, to, String::from_utf8_lossy(bytes).escape_debug())
+        });
         // Whom it never heard of it cannot answer; whoever moved is answered at the first address.
         let Some(address) = self.shells[shell].address_of(to) else { return };
-        let Some(target) = place(address).filter(|n| self.nodes.get(*n).is_some_and(|it| it.address == address)) else {
+        let Some(target) =
+            place(address).filter(|n| self.nodes.get(*n).is_some_and(|it| it.address == address))
+        else {
             return;
         };
         let from = self.nodes.len() + shell;
@@ -165,7 +173,10 @@ impl World {
                 // for whole only where it ends as one.
                 let whole = passage.cut.is_none() || phase != Phase::Finished;
                 if whole {
-                    self.later(*at + Duration::from_millis(150) * attempt, Happens::Bytes(target, source, bytes));
+                    self.later(
+                        *at + Duration::from_millis(150) * attempt,
+                        Happens::Bytes(target, source, bytes),
+                    );
                 }
             }
             if passage.told.is_none() {

@@ -96,7 +96,11 @@ impl World {
         });
         let works = (!snapshot.runs.is_empty()).then_some(Phase::Running);
         let kept = (snapshot.kept_results > 0).then_some(Phase::Finished);
-        phases.chain(works).chain(kept).max_by_key(|phase| (*phase != Phase::Finished, *phase)).unwrap_or(Phase::Idle)
+        phases
+            .chain(works)
+            .chain(kept)
+            .max_by_key(|phase| (*phase != Phase::Finished, *phase))
+            .unwrap_or(Phase::Idle)
     }
 
     pub(super) fn strike(&mut self, fault: Fault) {
@@ -112,7 +116,8 @@ impl World {
             Fault::Swizzled => self.swizzle(all),
             Fault::Partitioned => {
                 let alone = self.storm.percent(30);
-                let sides = (0..all).map(|n| if alone { n == victim } else { self.storm.percent(50) }).collect();
+                let sides =
+                    (0..all).map(|n| if alone { n == victim } else { self.storm.percent(50) }).collect();
                 self.links.part(sides);
                 let after = self.storm.millis(500, 40_000);
                 self.later(after, Happens::Reunite);
@@ -262,8 +267,12 @@ impl World {
             format!("ACCEPT|{from}|{}", "{\"a\":".repeat(400)).into_bytes(),
             (0..200).map(|_| u8::try_from(self.storm.below(256)).unwrap_or(0)).collect(),
         ];
-        let source = std::net::SocketAddr::from((if self.storm.percent(50) { [10, 254, 0, 9] } else { VICTIM }, 4_000));
-        let source = if source.ip() == std::net::IpAddr::from(VICTIM) { self.nodes[node].address } else { source };
+        let source = std::net::SocketAddr::from((
+            if self.storm.percent(50) { [10, 254, 0, 9] } else { VICTIM },
+            4_000,
+        ));
+        let source =
+            if source.ip() == std::net::IpAddr::from(VICTIM) { self.nodes[node].address } else { source };
         let bytes = samples[self.storm.index(16)].clone();
         self.read(node, source, &bytes);
     }
@@ -273,7 +282,8 @@ impl World {
         self.faults.count(Fault::BookFlooded, Phase::Idle);
         for _ in 0..self.storm.between(1, 40) {
             let number = self.storm.below(1_000);
-            let source = std::net::SocketAddr::from(([10, 254, 1, 7], 1_024 + u16::try_from(number).unwrap_or(0)));
+            let source =
+                std::net::SocketAddr::from(([10, 254, 1, 7], 1_024 + u16::try_from(number).unwrap_or(0)));
             let bytes = format!("HELLO|Stranger{number}|:{}", source.port()).into_bytes();
             self.read(node, source, &bytes);
         }
@@ -314,7 +324,8 @@ impl World {
         let device = self.device(node, &id, at, boot, restored);
         let it = &mut self.nodes[node];
         it.subject = Subject::new(device, self.defect);
-        (it.boot, it.power, it.clock, it.latest, it.wake) = (boot, Power::On, Clock::new(now), Time::ZERO, None);
+        (it.boot, it.power, it.clock, it.latest, it.wake) =
+            (boot, Power::On, Clock::new(now), Time::ZERO, None);
         it.runs.clear();
         it.stopped.clear();
         it.abandoned.clear();

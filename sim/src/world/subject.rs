@@ -24,20 +24,17 @@ pub enum Defect {
     WorstWins,
     /// A worker runs the prompt that it ran before.
     WrongPrompt,
-    /// Nothing that was sent is ever forgotten as cancelled: CANCEL is not heard.
-    DeafToCancel,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::CopiesCounted,
         Self::CopiesRun,
         Self::ReportedTwice,
         Self::LostWake,
         Self::WorstWins,
         Self::WrongPrompt,
-        Self::DeafToCancel,
     ];
 
     /// In words.
@@ -49,7 +46,6 @@ impl Defect {
             Self::LostWake => "nobody wakes the device when a worker is silent",
             Self::WorstWins => "the worst bid wins",
             Self::WrongPrompt => "a worker runs the prompt that it ran before",
-            Self::DeafToCancel => "CANCEL is not heard",
         }
     }
 }
@@ -135,7 +131,6 @@ impl Planted {
                     order.award = AwardId::new(&format!("{award}.x{seen}")).ok();
                 }
             }
-            (Defect::DeafToCancel, Body::Cancel(_)) => *input = Input::Wake,
             _ => {}
         }
     }

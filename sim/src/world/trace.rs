@@ -5,10 +5,14 @@ use bidmesh_core::{Action, Event, Input, Report};
 
 pub(super) fn input(input: &Input) -> String {
     match input {
-        Input::Received { source, message: Ok(decoded) } => format!("{} ({source})", message(&decoded.message)),
+        Input::Received { source, message: Ok(decoded) } => {
+            format!("{} ({source})", message(&decoded.message))
+        }
         Input::Received { source, message: Err(error) } => format!("unreadable ({source}): {error}"),
         Input::Submit(s) => format!("Submit {} {:?}", s.ticket, short(&s.prompts.base)),
-        Input::Generated { run, offset, text } => format!("Generated {} at {offset}: {:?}", run.0, short(text)),
+        Input::Generated { run, offset, text } => {
+            format!("Generated {} at {offset}: {:?}", run.0, short(text))
+        }
         Input::PeersEdited(lines) => format!("PeersEdited, {} lines", lines.len()),
         Input::Reconfigured(_) => "Reconfigured".into(),
         other => short(&format!("{other:?}")),

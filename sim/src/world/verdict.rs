@@ -52,7 +52,8 @@ impl World {
             let (id, usage) = (self.nodes[node].id.clone(), device.usage());
             let empty = ["tasks", "outgoing", "kept_results"];
             if let Some(left) = usage.iter().find(|usage| empty.contains(&usage.what) && usage.size > 0) {
-                self.oracle.violate("S10", || format!("{id} is quiet and still has {} {}", left.size, left.what));
+                self.oracle
+                    .violate("S10", || format!("{id} is quiet and still has {} {}", left.size, left.what));
             }
             if let Some((at, why)) = device.deadline() {
                 self.oracle.violate("L5", || format!("{id} is quiet and still waits for {at}: {why}"));
@@ -71,7 +72,8 @@ impl World {
         for (node, ticket) in self.again.clone() {
             let view = self.oracle.view(node);
             let Some(prompt) = view.tickets.get(&ticket).map(|s| s.prompts.base.clone()) else { continue };
-            let mine = |task: &&crate::invariants::Task| task.prompts.as_ref().is_some_and(|p| p.base == prompt);
+            let mine =
+                |task: &&crate::invariants::Task| task.prompts.as_ref().is_some_and(|p| p.base == prompt);
             let Some(task) = view.tasks.values().find(mine) else { continue };
             let status = task.outcome.as_ref().map(|outcome| outcome.status);
             if status != Some(OutcomeStatus::Completed) {
@@ -92,7 +94,8 @@ impl World {
             for (id, task) in &self.oracle.view(node).tasks {
                 let awards = u32::try_from(task.awards.len()).unwrap_or(u32::MAX);
                 let allowed = task.auctions * 2 * peers + 6 * awards;
-                let sent = self.oracle.messages().find(|(name, _)| *name == id.as_str()).map_or(0, |(_, n)| n);
+                let sent =
+                    self.oracle.messages().find(|(name, _)| *name == id.as_str()).map_or(0, |(_, n)| n);
                 if sent > allowed && !self.plan.small_core {
                     let what = format!("{id} took {sent} messages, at most {allowed} are reasonable");
                     return self.oracle.violate("L6", || what);
