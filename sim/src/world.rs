@@ -150,6 +150,8 @@ pub struct World {
 const VICTIM: [u8; 4] = [10, 255, 0, 1];
 /// A world that is not quiet by then has failed.
 const HORIZON: Duration = Duration::from_secs(6 * 3600);
+/// A world with more events than this, and than 50,000 a device, goes round in circles.
+const SPIN_FROM: u64 = 300_000;
 /// Beyond this many devices only a few know everybody.
 const FULL_MESH: usize = 24;
 
@@ -217,6 +219,9 @@ impl World {
             }
             self.now = at;
             self.events += 1;
+            if self.events > SPIN_FROM && self.events > 50_000 * self.nodes.len() as u64 {
+                self.oracle.violate("L5", || format!("{} events, and no end in sight", SPIN_FROM));
+            }
             self.happen(what);
         }
         if self.oracle.violation.is_none() {
