@@ -104,6 +104,9 @@ impl World {
     }
 
     pub(super) fn strike(&mut self, fault: Fault) {
+        if self.healed {
+            return;
+        }
         let all = self.nodes.len() + self.shells.len();
         let victim = self.storm.index(all);
         match fault {
@@ -256,7 +259,7 @@ impl World {
             b"TASK|x".into(),
             format!("\u{feff}HELLO|{from}|").into_bytes(),
             format!("HELLO|{from}|10.255.0.1:9999").into_bytes(),
-            format!("DISCOVER|Victim|10.255.0.1:9999:bidmesh/1:abcdefgh").into_bytes(),
+            b"DISCOVER|Victim|10.255.0.1:9999:bidmesh/1:abcdefgh".into(),
             format!("NOVEL|{from}|{{}}").into_bytes(),
             format!("TEXT|{from}|\u{0}\r\n|||").into_bytes(),
             format!("BID_RESPONSE|{me}|{{}}").into_bytes(),
