@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
+use crate::canonical::Renewal;
 use crate::id::DeviceId;
 use crate::input::SendFailure;
 use crate::time::Time;
@@ -251,6 +252,24 @@ impl Auction {
         );
     }
 }
+impl Auction {
+    /// Without its history (`crate::canonical`).
+    pub(crate) fn canonical(&mut self, by: &Renewal, bid_validity: Duration) {
+        self.deadline = by.due(self.deadline);
+        for ask in self.asks.values_mut() {
+            ask.patient_until = ask.patient_until.map(|until| by.due(until));
+            if let Some(Answer::Bid { at, .. }) = &mut ask.answer {
+                *at = by.past(*at, bid_validity);
+            }
+        }
+        let due = |(until, device): (Time, DeviceId)| (by.due(until), device);
+        self.patience = core::mem::take(&mut self.patience).into_iter().map(due).collect();
+        self.opened = self.deadline;
+    }
+}
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

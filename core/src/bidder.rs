@@ -10,11 +10,12 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use crate::canonical::Renewal;
 use crate::config::Config;
 use crate::context::Context;
 use crate::id::{AwardId, BidId, DeviceId};
 use crate::input::{Executor, RunOutcome, Sensors};
-use crate::outbox::{Action, Event, Ignored, RunId};
+use crate::outbox::{Action, Event, Ignored, RunId, Sequence};
 use crate::snapshot::RunSnapshot;
 use crate::time::Time;
 use crate::wire::{
@@ -300,9 +301,12 @@ impl Bidder {
         if let (false, Some(award)) = (shell, key.award.clone()) {
             ctx.notify(&key.from, Body::Accept(Accept { award }));
         }
-        let local = ctx.is_me(&key.from);
         let dialect = if shell { ctx.peers.dialect(&key.from, ctx.config) } else { Dialect::Bidmesh };
-        let work = Work::begin(run, label, ctx.now, limit, local, dialect, ctx.config.timing.heartbeat);
+        let mut work = Work::begin(run, label, dialect, ctx.now, limit);
+        // PROGRESS names an award, and shell devices do not know it.
+        if key.award.is_some() && !dialect.is_shell() {
+            work = work.told(ctx.is_me(&key.from), ctx.now, ctx.config.timing.heartbeat);
+        }
         self.runs.insert(run, key.clone());
         self.works.insert(key, work);
     }
@@ -439,6 +443,32 @@ impl Bidder {
             assert!(same, "{run:?}: its work runs");
         }
         self.memory.check();
+    }
+}
+impl Bidder {
+    /// The runs that go on, oldest first.
+    pub(crate) fn open_runs(&self) -> Vec<RunId> {
+        self.runs.keys().copied().collect()
+    }
+
+    /// The records that kept results wait for.
+    pub(crate) fn open_sequences(&self) -> impl Iterator<Item = Sequence> {
+        self.works.values().filter_map(Work::open_sequence)
+    }
+
+    /// Without its history (`crate::canonical`).
+    pub(crate) fn canonical(&mut self, by: &Renewal) {
+        for work in self.works.values_mut() {
+            work.canonical(by);
+        }
+        let runs = core::mem::take(&mut self.runs);
+        self.runs = runs.into_iter().filter_map(|(run, key)| Some((by.run(run)?, key))).collect();
+        self.last_run = self.runs.len() as u64;
+        self.memory.canonical(by);
+        if let Some(Paused::Until(until)) = &mut self.paused {
+            *until = by.due(*until);
+        }
+        self.leave_by = self.leave_by.map(|leave_by| by.due(leave_by));
     }
 }
 

@@ -9,6 +9,7 @@ use core::hash::{Hash, Hasher};
 use core::net::SocketAddr;
 
 use crate::bidder::Bidder;
+use crate::canonical::{Canonical, Renewal};
 use crate::chronicle::Chronicle;
 use crate::config::Config;
 use crate::context::{Context, Me};
@@ -207,6 +208,30 @@ impl Device {
             line("tombstones", protocol.bidder.remembered(), limits.tombstones),
             line("decisions", self.chronicle.len(), limits.decisions),
         ])
+    }
+
+    /// This device without its history: moments relative to `now`, open letters, runs and records numbered from
+    /// one, a past that decides nothing any more forgotten, decision records left out. What a model checker
+    /// compares. Bid ids that others hold still name the clock of before.
+    pub fn canonical(&self, now: Time) -> Canonical {
+        let mut protocol = self.protocol.clone();
+        let now = now.max(protocol.now);
+        let Protocol { me, config, peers, mail, orchestrator, bidder, leaving, .. } = &mut protocol;
+        let sequences = orchestrator.open_sequences().chain(bidder.open_sequences()).collect();
+        let by = Renewal::new(now, mail.open(), bidder.open_runs(), sequences);
+        // Letters look at when their receivers were heard.
+        mail.canonical(&by, peers, config);
+        peers.canonical(&by, &config.timing);
+        orchestrator.canonical(&by, &config.timing);
+        bidder.canonical(&by);
+        if let Some(Leaving::Working { by: end, .. } | Leaving::Parting { by: end }) = leaving {
+            *end = by.due(*end);
+        }
+        me.sequence = by.sequences.len() as u64;
+        protocol.now = Canonical::PRESENT;
+        let Renewal { sends, runs, sequences, .. } = by;
+        let device = Self { protocol, chronicle: Chronicle::default() };
+        Canonical { device, sends, runs, sequences }
     }
 
     /// Walks every invariant.

@@ -103,7 +103,8 @@ pub enum Input {
 }
 
 /// What became of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Written {
     /// It survives a loss of power.
     Durable,
@@ -111,6 +112,17 @@ pub enum Written {
     NotKept,
     /// It could not be written: what depends on it does not happen.
     Failed,
+}
+
+impl Written {
+    /// As in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::NotKept => "not_kept",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How a send failed.

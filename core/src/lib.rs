@@ -20,6 +20,7 @@ extern crate std;
 
 mod auction;
 mod bidder;
+pub mod canonical;
 mod chronicle;
 pub mod config;
 mod context;

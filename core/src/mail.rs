@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::canonical::Renewal;
 use crate::config::Config;
 use crate::id::{AwardId, DeviceId, TaskId};
 use crate::input::{SendFailure, Ticket};
@@ -207,7 +208,9 @@ impl Mail {
             self.tell(&to, &purpose, Fate::Failed(SendFailure::Unreachable));
             return None;
         };
-        if self.letters.len() >= post.config.limits.outgoing {
+        // A question may bring a HELLO of its own.
+        let wanted = 1 + usize::from(matches!(purpose, Purpose::Ask { .. } | Purpose::Question));
+        if self.letters.len() + wanted > post.config.limits.outgoing {
             post.out.events.push(Event::Overloaded { to: to.clone() });
             self.tell(&to, &purpose, Fate::Failed(SendFailure::Overloaded));
             return None;
@@ -306,6 +309,11 @@ impl Mail {
 
     fn fly(&mut self, post: &mut Post<'_>, id: SendId) {
         let Some(letter) = self.letters.get_mut(&id) else { return };
+        if letter.give_up_at <= post.now {
+            // Its turn came too late: nothing of it has left.
+            let why = letter.last_failure.unwrap_or(SendFailure::Unreachable);
+            return self.give_up(post, id, why);
+        }
         self.timers.remove(&(letter.timer(), id));
         letter.state = State::Flying;
         letter.tries += 1;
@@ -561,6 +569,35 @@ impl Mail {
         }
     }
 }
+impl Mail {
+    /// The letters on their way, oldest first.
+    pub(crate) fn open(&self) -> Vec<SendId> {
+        self.letters.keys().copied().collect()
+    }
+
+    /// Without its history (`crate::canonical`).
+    pub(crate) fn canonical(&mut self, by: &Renewal, peers: &Peers, config: &Config) {
+        let number = |id: SendId| by.send(id);
+        for letter in self.letters.values_mut() {
+            let heard = peers.get(&letter.to).and_then(|peer| peer.heard);
+            letter.sent = by.sent(letter.sent, heard);
+            letter.give_up_at = by.due(letter.give_up_at);
+            letter.try_until = by.due(letter.try_until);
+            letter.failing_since =
+                letter.failing_since.map(|since| by.past(since, config.timing.patience_refused / 2));
+            if let State::Resting(until) = &mut letter.state {
+                *until = by.due(*until);
+            }
+        }
+        let letters = core::mem::take(&mut self.letters);
+        self.letters = letters.into_iter().filter_map(|(id, letter)| Some((number(id)?, letter))).collect();
+        for lane in self.lanes.values_mut() {
+            lane.queue = lane.queue.iter().copied().filter_map(number).collect();
+        }
+        self.timers = self.letters.iter().map(|(id, letter)| (letter.timer(), *id)).collect();
+        self.last = self.letters.len() as u64;
+    }
+}
 
 impl Me {
     /// A message from this device, with its marker; the dialect decides whether that is written.
@@ -600,3 +637,6 @@ pub(crate) fn cancel(
 ) -> Draft {
     Draft { address, ..notice(to, Body::Cancel(award.clone()), now, config) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ use crate::wire::Text;
 mod answers;
 pub(crate) mod attempt;
 mod bidding;
+mod canonical;
 mod ending;
 pub(crate) mod queue;
 mod restore;
@@ -439,7 +440,10 @@ impl Orchestrator {
         }
         match &mut task.phase {
             Phase::Resting { until } if *until <= ctx.now => task.phase = Phase::Queued,
-            Phase::Collecting(_) => self.look(ctx, task),
+            Phase::Collecting(_) => {
+                self.look(ctx, task);
+                self.ask_again(ctx, task);
+            }
             Phase::Awarded { .. } => self.award_due(ctx, task),
             _ => {}
         }

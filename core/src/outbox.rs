@@ -10,7 +10,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 use crate::id::{AwardId, DeviceId, TaskId};
-use crate::input::{Prompts, SendFailure, Ticket};
+use crate::input::{Prompts, SendFailure, Ticket, Written};
 use crate::time::Time;
 use crate::wire::{Dialect, Message, Reason, Speed, Status, Text};
 
@@ -226,8 +226,8 @@ pub struct Outcome {
     pub attempts: u32,
     /// One sentence for a person: why this outcome, and what to do about a bad one.
     pub why: String,
-    /// Whether it is on disk.
-    pub durable: bool,
+    /// What became of it on disk.
+    pub written: Written,
     /// How fast the worker was, if it said so.
     pub speed: Option<Speed>,
 }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::canonical::Renewal;
 use crate::config::{Admit, Config, Timing};
 use crate::id::{BootId, DeviceId};
 use crate::snapshot::{Health, PeerSnapshot};
@@ -571,6 +572,30 @@ impl Peers {
         }
         assert_eq!(self.order.len(), self.book.len(), "each peer has one place in the order");
         assert!(self.order.iter().all(|id| self.book.contains_key(id)), "and only peers have one");
+    }
+}
+impl Peers {
+    /// Without its history (`crate::canonical`). What was measured or said for people only is left out.
+    pub(crate) fn canonical(&mut self, by: &Renewal, timing: &Timing) {
+        for peer in self.book.values_mut() {
+            peer.heard = peer.heard.map(|heard| by.past(heard, timing.shell_busy));
+            peer.failing = peer.failing.map(|_| Time::ZERO);
+            peer.hello_answered = by.recent(peer.hello_answered, timing.hello_interval);
+            peer.believed_until = by.due(peer.believed_until);
+            if peer.believed_until <= crate::canonical::Canonical::PRESENT {
+                peer.others = 0;
+                peer.believed_until = Time::ZERO;
+            }
+            if let Some(question) = &mut peer.question {
+                question.since = question.since.map(|since| by.past(since, timing.patience_shell));
+                question.letter = question.letter.and_then(|letter| by.send(letter));
+                question.until = by.due(question.until);
+            }
+            peer.bid = None;
+            peer.speed = None;
+        }
+        let due = |(until, device): (Time, DeviceId)| (by.due(until), device);
+        self.beliefs = core::mem::take(&mut self.beliefs).into_iter().map(due).collect();
     }
 }
 

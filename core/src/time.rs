@@ -31,6 +31,11 @@ impl Time {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The moment so long before this one; the start of the device when that is earlier.
+    pub(crate) fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+
     /// Milliseconds since the device started; saturates after 584 million years.
     pub fn millis(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)

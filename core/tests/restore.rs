@@ -159,7 +159,7 @@ fn an_outcome_is_not_found_twice() {
         output: "done".into(),
         attempts: 1,
         why: "B answered".into(),
-        durable: true,
+        written: bidmesh_core::input::Written::Durable,
         speed: None,
     };
     let records = vec![

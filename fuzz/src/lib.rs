@@ -2,3 +2,4 @@
 //! replays the seeds and every input that ever failed.
 
 pub mod checks;
+pub mod world;

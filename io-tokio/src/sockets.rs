@@ -87,6 +87,7 @@ impl Sockets for TokioSockets {
     async fn connect(&self, from: Option<IpAddr>, to: SocketAddr) -> io::Result<Self::Stream> {
         let socket = socket_for(to)?;
         if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
+            leave_port_to_connect(&socket);
             socket.bind(SocketAddr::new(from, 0))?;
         }
         socket.connect(to).await
@@ -112,3 +113,15 @@ fn socket_for(address: SocketAddr) -> io::Result<tokio::net::TcpSocket> {
         SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
     }
 }
+
+/// Else `bind` looks for a port that no connection of this machine has, those of the last minute included, whomever they
+/// are with: one message a connection uses those up (28,000), and long before that the search takes milliseconds.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn leave_port_to_connect(socket: &tokio::net::TcpSocket) {
+    use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+    // A kernel before 4.2 does not know it: then the port is chosen in `bind`.
+    let _ = setsockopt(socket, IpBindAddressNoPort, &true);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn leave_port_to_connect(_socket: &tokio::net::TcpSocket) {}

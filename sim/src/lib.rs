@@ -18,6 +18,7 @@ pub mod world;
 
 mod disk;
 mod mesh;
+pub mod model;
 mod probe;
 mod puppet;
 mod record;

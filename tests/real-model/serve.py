@@ -16,6 +16,8 @@ params.model.path = sys.argv[1]
 params.model_alias = {"smollm2-135m"}
 params.hostnames, params.port = ["127.0.0.1"], int(sys.argv[2])
 params.n_ctx, params.n_parallel = 2048, 1
+# The most likely word each time: an answer's length is no matter of luck.
+params.sampling.temp = 0.0
 # One thread: its threads spin while they wait, and two on a busy two-core machine are a hundred times slower.
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.ui = False

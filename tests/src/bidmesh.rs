@@ -1,6 +1,8 @@
 //! The `bidmesh` program as a test has it: started by its command line, asked through its command line.
 
 use std::env;
+use std::fmt::Write as _;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,59 +12,113 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::background::Background;
+use crate::binary::bidmesh_binary;
 use crate::port::Port;
 use crate::process::{Finished, Process};
-use crate::wait::wait_until;
+use crate::runner::Runner;
+use crate::wait::{try_until, wait_until};
 
-const START: Duration = Duration::from_secs(30);
-const COMMAND: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(120);
 
-/// The program under test: `BIDMESH_BIN`, or the one that cargo built beside this test. Nothing here builds it.
-///
-/// # Panics
-/// If there is none.
-pub fn bidmesh_binary() -> PathBuf {
-    let path = env::var_os("BIDMESH_BIN").map_or_else(beside_this_test, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "no program at {}: run `cargo build -p bidmesh`, or set BIDMESH_BIN",
-        path.display()
-    );
-    path
+/// Settings of every device of a test: the machine that runs the tests may be hot, or its battery low.
+const SETTINGS: &str = "work.battery_min = 0\nwork.heat_max = 125\nsensors.processor_heat_max = 125\n";
+
+/// What a device is started with.
+#[derive(Debug)]
+pub struct BidmeshBuilder {
+    id: String,
+    arguments: Vec<String>,
+    settings: String,
+    runs_prompts: bool,
 }
 
-fn beside_this_test() -> PathBuf {
-    let test = env::current_exe().expect("a running program has a path");
-    // target/PROFILE/deps/TEST
-    test.parent().and_then(Path::parent).expect("cargo puts tests two folders deep").join("bidmesh")
+impl BidmeshBuilder {
+    /// Another device that it knows.
+    pub fn peer(self, id: &str, address: SocketAddr) -> Self {
+        self.argument("--peer").argument(&format!("{id}={address}"))
+    }
+
+    /// What runs prompts there. Without this nothing does.
+    pub fn runner(self, runner: &Runner) -> Self {
+        self.executor(&runner.as_executor())
+    }
+
+    /// The same, as `--executor` takes it.
+    pub fn executor(mut self, executor: &str) -> Self {
+        self.runs_prompts = true;
+        self.argument("--executor").argument(executor)
+    }
+
+    /// Whether its prompts run on an NPU.
+    pub fn has_npu(self, has_npu: bool) -> Self {
+        self.argument("--has-npu").argument(if has_npu { "true" } else { "false" })
+    }
+
+    /// A setting in its config.toml, such as `timing.patience`.
+    pub fn setting(mut self, key: &str, value: &str) -> Self {
+        let _ = writeln!(self.settings, "{key} = \"{value}\"");
+        self
+    }
+
+    /// Another argument of `bidmesh up`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Makes its folder and takes its port; [`BidmeshProcess::start_again`] starts it.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn prepare(self) -> BidmeshProcess {
+        let dir = TempDir::new().expect("a temporary folder");
+        let device = BidmeshProcess {
+            id: self.id,
+            port: Port::on_its_own_address(),
+            arguments: self.arguments,
+            runs_prompts: self.runs_prompts,
+            process: None,
+            dir,
+        };
+        fs::create_dir(device.dir()).expect("a writable folder");
+        fs::write(device.dir().join("config.toml"), self.settings).expect("a writable folder");
+        device
+    }
+
+    /// Starts it and waits until it answers, and can run prompts if it is to.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub fn start(self) -> BidmeshProcess {
+        let mut device = self.prepare();
+        device.start_again();
+        device
+    }
 }
 
-/// A running `bidmesh up`. Dropping it kills it and what it started, and removes its folder.
+/// A running `bidmesh up`. Dropping it kills it and removes its folder.
 #[derive(Debug)]
 pub struct BidmeshProcess {
     id: String,
     port: Port,
     arguments: Vec<String>,
+    runs_prompts: bool,
     // Before the folder, so that nothing writes into it while it is removed.
     process: Option<Process>,
     dir: TempDir,
 }
 
 impl BidmeshProcess {
-    /// Starts a device named `id` with more arguments of `bidmesh up`, and waits until it answers.
-    ///
-    /// # Panics
-    /// If it ends instead, or does not answer.
-    pub fn start(id: &str, arguments: &[&str]) -> Self {
-        let mut device = Self {
+    /// A device named `id`, at a loopback address of its own.
+    pub fn build(id: &str) -> BidmeshBuilder {
+        BidmeshBuilder {
             id: id.to_owned(),
-            port: Port::free(),
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            process: None,
-            dir: TempDir::new().expect("a temporary folder"),
-        };
-        device.start_again();
-        device
+            arguments: Vec::new(),
+            settings: SETTINGS.to_owned(),
+            runs_prompts: false,
+        }
     }
 
     /// Its device id.
@@ -75,24 +131,27 @@ impl BidmeshProcess {
         self.port.address()
     }
 
-    /// As `--peer` takes it: `ID=ADDR:PORT`.
-    pub fn as_peer(&self) -> String {
-        format!("{}={}", self.id, self.address())
-    }
-
     /// Its mesh directory.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().join("mesh")
     }
 
-    /// The process id of the device, while it runs.
-    pub fn process_id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
+    /// The process id of the device.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("a device that runs").id()
     }
 
     /// What it wrote to standard error since it was first started.
     pub fn stderr(&self) -> String {
-        std::fs::read_to_string(self.stderr_file()).unwrap_or_default()
+        fs::read_to_string(self.stderr_file()).unwrap_or_default()
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir().join(format!("mesh_{}.log", self.id))).unwrap_or_default()
     }
 
     /// A command of `bidmesh` for this device: `--dir` comes first, then `arguments`.
@@ -106,16 +165,21 @@ impl BidmeshProcess {
             }
         }
         // Nor is what lies in their home folder, such as ~/.mesh_device_map.
-        command.env("HOME", self.dir());
+        command.env("HOME", self.dir.path());
         command
     }
 
     /// Runs a command for this device to its end.
     ///
     /// # Panics
-    /// If it does not end within a minute.
+    /// If it does not end within two minutes.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         Process::run(&mut self.command(arguments), b"", COMMAND)
+    }
+
+    /// Starts a command for this device.
+    pub fn spawn(&self, arguments: &[&str]) -> Background {
+        Background::spawn(&mut self.command(arguments))
     }
 
     /// Runs a command with `--json` and returns the object that it ends with.
@@ -125,24 +189,69 @@ impl BidmeshProcess {
     pub fn json(&self, arguments: &[&str]) -> Value {
         let arguments = [&["--json"], arguments].concat();
         let finished = self.run(&arguments);
-        let stdout = String::from_utf8_lossy(&finished.stdout);
         assert!(
             finished.status.success(),
-            "bidmesh {arguments:?} ended with {}: {}",
+            "bidmesh {arguments:?} ended with {}: {}{}",
             finished.status,
-            String::from_utf8_lossy(&finished.stderr)
+            finished.stdout(),
+            finished.stderr()
         );
-        last_json(&stdout).unwrap_or_else(|| panic!("bidmesh {arguments:?} ended with no JSON: {stdout}"))
+        last_json(&finished.stdout())
+            .unwrap_or_else(|| panic!("bidmesh {arguments:?} ended with no JSON: {}", finished.stdout()))
     }
 
-    /// Sends a signal to the device and what it started.
+    /// Asks a prompt and returns what became of it.
+    ///
+    /// # Panics
+    /// If it was not answered.
+    pub fn ask(&self, prompt: &str) -> Value {
+        self.json(&["ask", "--", prompt])
+    }
+
+    /// What it says of itself and of its peers.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn status(&self) -> Value {
+        self.json(&["status"])
+    }
+
+    /// What it knows of a peer.
+    pub fn peer(&self, id: &str) -> Option<Value> {
+        let status = self.status();
+        status["peers"].as_array()?.iter().find(|peer| peer["device_id"] == id).cloned()
+    }
+
+    /// Waits until it has heard of all these peers.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_until_heard(&self, peers: &[&str]) {
+        for id in peers {
+            wait_until(START, &format!("{} to hear of {id}", self.id), || {
+                self.peer(id)?["heard_ms_ago"].as_u64()
+            });
+        }
+    }
+
+    /// Waits until its log holds `text`.
+    ///
+    /// # Panics
+    /// If it does not by `deadline`; shows the log.
+    pub fn wait_for_log(&self, text: &str, deadline: Duration) {
+        try_until(deadline, || self.log().contains(text).then_some(())).unwrap_or_else(|| {
+            panic!("waited {deadline:?} in vain for {text:?} in the log of {}:\n{}", self.id, self.log())
+        });
+    }
+
+    /// Sends a signal to the device, not to the programs that run prompts for it.
     pub fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             process.signal(signal);
         }
     }
 
-    /// Kills it with what it started, as losing power would.
+    /// Kills it, as losing power would. A program that runs a prompt is not killed with it.
     pub fn kill(&mut self) {
         self.process = None;
     }
@@ -166,20 +275,27 @@ impl BidmeshProcess {
         self.kill();
         let listen = self.address().to_string();
         let mut command = self.command(&["up", "--id", &self.id, "--listen", &listen]);
-        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(self.stderr_file());
+        let stderr = fs::OpenOptions::new().create(true).append(true).open(self.stderr_file());
         command.args(&self.arguments).stdout(Stdio::null()).stderr(stderr.expect("a writable folder"));
         let mut process = Process::spawn(&mut command, Stdio::null());
         wait_until(START, &format!("bidmesh device {} to answer", self.id), || {
             if let Some(status) = process.status() {
                 panic!("bidmesh up ended with {status}: {}", self.stderr());
             }
-            self.run(&["--json", "status"]).status.success().then_some(())
+            let finished = self.run(&["--json", "status"]);
+            let status = last_json(&finished.stdout()).filter(|_| finished.status.success())?;
+            (!self.runs_prompts || status["executor"]["available"] == true).then_some(())
         });
         self.process = Some(process);
     }
 
     fn stderr_file(&self) -> PathBuf {
-        self.dir().join("stderr.txt")
+        self.dir.path().join("stderr.txt")
+    }
+
+    /// A folder for what a test wants to keep beside the mesh directory.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
     }
 }
 

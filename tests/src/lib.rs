@@ -8,24 +8,30 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod background;
 mod bidmesh;
+mod binary;
 mod peer;
 mod port;
 mod process;
 mod programs;
 mod raw;
 mod real_model;
+mod runner;
 mod setup;
 mod shell_device;
 mod wait;
 
-pub use bidmesh::{BidmeshProcess, bidmesh_binary};
+pub use background::Background;
+pub use bidmesh::{BidmeshBuilder, BidmeshProcess};
+pub use binary::bidmesh_binary;
 pub use peer::MeshPeer;
 pub use port::Port;
-pub use process::{Finished, Process};
+pub use process::{Finished, Process, resident_bytes};
 pub use programs::{LineEnd, Netcat, Shell};
 pub use raw::{Inbox, deliver};
 pub use real_model::ModelServer;
+pub use runner::{Run, Runner};
 pub use rustix::process::Signal;
 pub use setup::require;
 pub use shell_device::{ShellDevice, ShellDeviceBuilder, shell_mesh_folder};

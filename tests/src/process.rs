@@ -117,6 +117,18 @@ impl Drop for Process {
     }
 }
 
+/// How many bytes of memory a process has resident (Linux).
+///
+/// # Panics
+/// If there is no such process.
+pub fn resident_bytes(process: u32) -> u64 {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+    kibibytes * 1024
+}
+
 /// What [`Process::run`] saw.
 #[derive(Debug)]
 pub struct Finished {
@@ -128,6 +140,23 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// What it wrote to standard error.
     pub stderr: Vec<u8>,
+}
+
+impl Finished {
+    /// Its exit status; `None`: a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// What it wrote to standard output, as text.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// What it wrote to standard error, as text.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
 }
 
 /// Tells the guard of a group that began (`+`) or ended (`-`). The guard is a shell that notices when its standard

@@ -55,6 +55,14 @@ impl ModelServer {
         self.port.address()
     }
 
+    /// The answer to a GET of `path`, head and body.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn get(&self, path: &str) -> String {
+        get(self.address(), path).unwrap_or_else(|| panic!("the model server does not answer GET {path}"))
+    }
+
     /// What a client takes for its base URL.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address())

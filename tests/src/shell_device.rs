@@ -170,6 +170,11 @@ impl ShellDevice {
         fs::write(self.dir().join("answer"), answer).expect("a writable folder");
     }
 
+    /// From now on its model script prints the prompt.
+    pub fn answer_with_the_prompt(&self) {
+        fs::write(self.dir().join("repeat"), "").expect("a writable folder");
+    }
+
     /// From now on its model script takes so long.
     pub fn answer_after(&self, delay: Duration) {
         fs::write(self.dir().join("delay"), format!("{}\n", delay.as_secs_f64())).expect("a writable folder");

@@ -79,7 +79,7 @@ impl OutcomeView {
             output: outcome.output.to_string(),
             attempts: outcome.attempts,
             why: outcome.why.clone(),
-            durable: outcome.durable,
+            written: outcome.written.as_str().into(),
         }
     }
 }
@@ -266,7 +266,7 @@ impl From<&Outcome> for DecisionOutcome {
             output_bytes: outcome.output.len(),
             attempts: outcome.attempts,
             why: outcome.why.clone(),
-            durable: outcome.durable,
+            written: outcome.written.as_str().into(),
         }
     }
 }

@@ -89,8 +89,8 @@ pub struct OutcomeView {
     pub attempts: u32,
     /// One sentence for a person.
     pub why: String,
-    /// Whether it is on disk.
-    pub durable: bool,
+    /// `durable`, `not_kept` (there is no store) or `failed`.
+    pub written: String,
 }
 
 /// Answer to `GET /v1/status`.
@@ -292,7 +292,8 @@ pub struct DecisionOutcome {
     pub output_bytes: usize,
     pub attempts: u32,
     pub why: String,
-    pub durable: bool,
+    /// `durable`, `not_kept` (there is no store) or `failed`.
+    pub written: String,
 }
 
 /// Body of `PUT /v1/peers/{id}`.

@@ -152,7 +152,7 @@ fn some_decision() -> DecisionView {
             output_bytes: 120,
             attempts: 1,
             why: "Device_B answered".into(),
-            durable: true,
+            written: "not_kept".into(),
         }),
         ended_ms: Some(3_210),
         dropped_lines: 0,
@@ -167,7 +167,7 @@ fn some_outcome(status: &str) -> OutcomeView {
         output: "text".into(),
         attempts: 1,
         why: "every device refused: Device_C (its battery is low and not charging)".into(),
-        durable: true,
+        written: "not_kept".into(),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn why(decision: &DecisionView) -> String {
     }
     if let Some(outcome) = &decision.outcome {
         let _ = writeln!(text, "\nOutcome: {}", outcome.why);
-        if !outcome.durable {
+        if outcome.written == "failed" {
             text.push_str("It could not be written to disk: free some space.\n");
         }
     }

@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 
 use super::work::WorkKey;
+use crate::canonical::Renewal;
 use crate::id::{AwardId, DeviceId};
 use crate::time::Time;
 
@@ -76,5 +77,14 @@ impl Memory {
 
     pub(crate) fn check(&self) {
         assert_eq!(self.stones.len(), self.order.len(), "each tombstone has one place in the order");
+    }
+}
+
+impl Memory {
+    /// Without its history (`crate::canonical`).
+    pub(crate) fn canonical(&mut self, by: &Renewal) {
+        for stone in self.stones.values_mut() {
+            stone.until = stone.until.map(|until| by.due(until));
+        }
     }
 }

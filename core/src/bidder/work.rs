@@ -10,6 +10,7 @@ use core::time::Duration;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::{Bidder, Remembered};
+use crate::canonical::Renewal;
 use crate::config::Timing;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
@@ -132,37 +133,26 @@ pub(crate) struct Kept {
 }
 
 impl Work {
-    pub(crate) fn begin(
-        run: RunId,
-        label: String,
-        now: Time,
-        limit: Duration,
-        local: bool,
-        dialect: Dialect,
-        heartbeat: Duration,
-    ) -> Self {
-        let watched = !dialect.is_shell();
-        let telling = watched.then(|| Telling {
-            local,
-            delivered: 0,
-            in_flight: false,
-            next: now,
-            alive_by: now + heartbeat,
-        });
-        let limit_by = now + limit;
-        Self {
-            label,
-            dialect,
-            state: State::Running(Running {
-                run,
-                started: now,
-                limit_by,
-                stopping: None,
-                text: String::new(),
-                first_text: None,
-                telling,
-            }),
+    pub(crate) fn begin(run: RunId, label: String, dialect: Dialect, now: Time, limit: Duration) -> Self {
+        let running = Running {
+            run,
+            started: now,
+            limit_by: now + limit,
+            stopping: None,
+            text: String::new(),
+            first_text: None,
+            telling: None,
+        };
+        Self { label, dialect, state: State::Running(running) }
+    }
+
+    /// Its text is told by PROGRESS while it runs; `local`: to this device itself.
+    pub(crate) fn told(mut self, local: bool, now: Time, heartbeat: Duration) -> Self {
+        if let State::Running(running) = &mut self.state {
+            let alive_by = now + heartbeat;
+            running.telling = Some(Telling { local, delivered: 0, in_flight: false, next: now, alive_by });
         }
+        self
     }
 }
 
@@ -515,6 +505,39 @@ impl Work {
         match &self.state {
             State::Running(running) => running.timer(),
             State::Kept(kept) => kept.timer(),
+        }
+    }
+}
+
+impl Work {
+    /// Without its history (`crate::canonical`); how fast it was is left out.
+    pub(super) fn canonical(&mut self, by: &Renewal) {
+        match &mut self.state {
+            State::Running(running) => {
+                running.run = by.run(running.run).unwrap_or(running.run);
+                running.started = by.due(running.started);
+                running.first_text = running.first_text.map(|at| by.due(at));
+                running.limit_by = by.due(running.limit_by);
+                if let Some(telling) = &mut running.telling {
+                    telling.next = by.due(telling.next);
+                    telling.alive_by = by.due(telling.alive_by);
+                }
+            }
+            State::Kept(kept) => {
+                kept.speed = None;
+                kept.sequence = kept.sequence.and_then(|sequence| by.sequence(sequence));
+                kept.expires = by.due(kept.expires);
+                kept.offer_at = by.due(kept.offer_at);
+                kept.letter = kept.letter.and_then(|letter| by.send(letter));
+            }
+        }
+    }
+
+    /// The record that it waits for.
+    pub(super) fn open_sequence(&self) -> Option<Sequence> {
+        match &self.state {
+            State::Kept(kept) => kept.sequence,
+            State::Running(_) => None,
         }
     }
 }

@@ -114,15 +114,17 @@ impl Running<'_> {
         let known = self.protocol.peers.get(&from).map(|peer| peer.address);
         match known {
             Some(address) => {
-                if address.ip() != source.ip() {
-                    self.out.events.push(Event::WrongSource { from: from.clone(), source });
-                }
                 self.protocol.peers.heard(&from, self.protocol.now);
-                // A bidmesh device marks every bid; a RESULT or ACK of an earlier start is worth as much as ever.
-                let always_marked = matches!(body, Body::BidResponse(_));
-                let timeless = matches!(body, Body::Result(_) | Body::Ack(_));
-                if self.see_boot(&from, marker.as_ref(), always_marked).is_err() && !timeless {
-                    return;
+                if address.ip() != source.ip() {
+                    // Taken as its word, but not as news of a restart: that would shut out its true messages.
+                    self.out.events.push(Event::WrongSource { from: from.clone(), source });
+                } else {
+                    // A bidmesh device marks every bid; a RESULT or ACK of an earlier start is worth as much as ever.
+                    let always_marked = matches!(body, Body::BidResponse(_));
+                    let timeless = matches!(body, Body::Result(_) | Body::Ack(_));
+                    if self.see_boot(&from, marker.as_ref(), always_marked).is_err() && !timeless {
+                        return;
+                    }
                 }
             }
             // It could not be answered: there is no address for it.

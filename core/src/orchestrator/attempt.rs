@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::net::SocketAddr;
 
+use crate::canonical::Renewal;
 use crate::config::{Limits, Timing};
 use crate::id::{AwardId, DeviceId};
 use crate::outbox::{SendId, Sequence};
@@ -180,6 +181,37 @@ pub(crate) fn bid_request(
         prompt: with_prompt.then(|| task.prompts.base.clone()),
         prompt_bytes: Some(task.prompts.bytes_max() as u64),
         deadline: Some(deadline),
+    }
+}
+
+impl Attempt {
+    /// Without its history (`crate::canonical`).
+    pub(crate) fn canonical(&mut self, by: &Renewal) {
+        match &mut self.stage {
+            Stage::Persisting { sequence } => {
+                *sequence = by.sequence(*sequence).unwrap_or(*sequence);
+            }
+            Stage::Sending { letter } => *letter = letter.and_then(|letter| by.send(letter)),
+            Stage::Delivered { accept_by } => *accept_by = by.due(*accept_by),
+            Stage::Running(running) => running.canonical(by),
+            Stage::Asking { running, answer_by, letter } => {
+                running.canonical(by);
+                *answer_by = by.due(*answer_by);
+                *letter = letter.and_then(|letter| by.send(letter));
+            }
+            Stage::Over => {}
+        }
+    }
+}
+
+impl Running {
+    fn canonical(&mut self, by: &Renewal) {
+        self.result_by = by.due(self.result_by);
+        self.limit_by = by.due(self.limit_by);
+        self.silent_at = self.silent_at.map(|at| by.due(at));
+        if let Probe::Next(at) | Probe::Judging(at) = &mut self.probe {
+            *at = by.due(*at);
+        }
     }
 }
 

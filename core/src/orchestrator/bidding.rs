@@ -163,6 +163,22 @@ impl Orchestrator {
         ctx.peers.edit(device, ctx.now, |peer| peer.question = question);
     }
 
+    /// A shell device that read the question long ago and has not bid: its bid is lost, since it is not said twice.
+    pub(super) fn ask_again(&mut self, ctx: &mut Context<'_>, task: &Task) {
+        let Phase::Collecting(auction) = &task.phase else { return };
+        let patience = ctx.config.timing.patience_shell;
+        let lost = |question: Question| {
+            question.letter.is_none() && question.since.is_some_and(|since| ctx.now.since(since) >= patience)
+        };
+        let silent =
+            |device: &DeviceId| ctx.peers.get(device).and_then(|peer| peer.question).is_some_and(lost);
+        let unanswered = auction.asks().filter(|(_, ask)| ask.answer.is_none()).map(|(device, _)| device);
+        let devices: Vec<DeviceId> = unanswered.filter(|device| silent(device)).cloned().collect();
+        for device in devices {
+            self.ask_shell(ctx, task, &device, auction.deadline);
+        }
+    }
+
     /// What became of a BID_REQUEST to a bidmesh device.
     pub(crate) fn ask_news(&mut self, ctx: &mut Context<'_>, device: &DeviceId, task: &TaskId, what: Fate) {
         let Some(number) = self.by_id.get(task).copied() else { return };

@@ -28,7 +28,7 @@ impl Orchestrator {
                 this.close(ctx, task, task.without_answer(OutcomeStatus::Failed, why));
             }
             Phase::Closing { outcome, .. } => {
-                outcome.durable = written == Written::Durable;
+                outcome.written = written;
                 this.finish(ctx, task);
             }
             _ => {}
@@ -149,6 +149,14 @@ impl Task {
     /// An outcome that is no answer.
     pub(super) fn without_answer(&self, status: OutcomeStatus, why: String) -> Outcome {
         let attempts = self.accepted_runs;
-        Outcome { status, device: None, output: "".into(), attempts, why, durable: false, speed: None }
+        Outcome {
+            status,
+            device: None,
+            output: "".into(),
+            attempts,
+            why,
+            written: Written::NotKept,
+            speed: None,
+        }
     }
 }

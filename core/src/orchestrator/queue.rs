@@ -124,5 +124,34 @@ mod tests {
             prop_assert_eq!(left.len(), tasks.len());
             prop_assert!(left.is_sorted());
         }
+
+        #[test]
+        fn a_lane_for_each_set_of_devices(tasks in prop::collection::vec((0u64..600, 0u8..10, 0u8..3), 1..40), gone in 0usize..40) {
+            let sets: Vec<Eligible> = [None, Some("B"), Some("C")]
+                .into_iter()
+                .map(|name| name.map(|name| Arc::new(BTreeSet::from([DeviceId::new(name).unwrap()]))))
+                .collect();
+            let mut queue = Queue::default();
+            let mut all: Vec<(Eligible, Place)> = Vec::new();
+            for (number, (submitted, priority, set)) in tasks.iter().enumerate() {
+                let (set, place) = (&sets[usize::from(*set)], place(*submitted, *priority, number as u64));
+                queue.insert(set, place);
+                all.push((set.clone(), place));
+            }
+            let (set, place) = all.remove(gone % all.len());
+            prop_assert!(queue.contains(&set, place));
+            queue.remove(&set, place);
+            prop_assert!(!queue.contains(&set, place));
+            prop_assert_eq!((queue.len(), queue.is_empty()), (all.len(), all.is_empty()));
+            let first = |wanted: &Eligible| all.iter().filter(|(set, _)| set == wanted).map(|(_, place)| *place).min();
+            let heads: BTreeSet<(Place, Eligible)> =
+                sets.iter().filter_map(|set| Some((first(set)?, set.clone()))).collect();
+            prop_assert_eq!(queue.heads(), heads);
+            for (set, place) in &all {
+                prop_assert!(queue.contains(set, *place));
+                let before = all.iter().filter(|(_, other)| other < place).count();
+                prop_assert_eq!(queue.before(*place), before, "whatever lane they stand in");
+            }
+        }
     }
 }

@@ -124,4 +124,66 @@ proptest! {
             peers.check(now);
         }
     }
+
+    /// The address book against a list of lines and a list of those who were removed.
+    #[test]
+    fn the_book_is_what_people_and_devices_wrote(
+        steps in prop::collection::vec((any::<bool>(), 0usize..5, 1u8..4, prop::collection::vec((0usize..6, 1u8..4), 0..5)), 0..40),
+    ) {
+        let names = ["B", "C", "D", "E", "F", "A"];
+        let mut config = Config::default();
+        config.limits.peers = 3;
+        config.limits.removed_peers = 2;
+        let mut peers = Peers::default();
+        let (mut lines, mut removed): (Vec<(DeviceId, SocketAddr)>, Vec<DeviceId>) = (Vec::new(), Vec::new());
+        for (by_a_person, who, where_to, written) in steps {
+            if by_a_person {
+                let written: Vec<_> = written.iter().map(|(n, at)| (id(names[*n]), address(*at))).collect();
+                let mut new: Vec<(DeviceId, SocketAddr)> = Vec::new();
+                for (device, at) in &written {
+                    if *device != id("A") && new.len() < 3 && !new.iter().any(|(known, _)| known == device) {
+                        new.push((device.clone(), *at));
+                    }
+                }
+                let gone = lines.iter().map(|(device, _)| device).filter(|d| !new.iter().any(|(n, _)| n == *d));
+                let mut gone: Vec<DeviceId> = gone.cloned().collect();
+                gone.sort();
+                removed.extend(gone);
+                // At the limit the oldest is forgotten, before what stands in the new lines is.
+                removed.drain(..removed.len().saturating_sub(2));
+                removed.retain(|device| !new.iter().any(|(n, _)| n == device));
+                let changed: Vec<DeviceId> =
+                    new.iter().filter(|line| !lines.contains(line)).map(|(device, _)| device.clone()).collect();
+                lines = new;
+                prop_assert_eq!(peers.edited(&written, &id("A"), &config, at(0)), changed);
+                for (device, _) in &lines {
+                    prop_assert!(peers.admits(device, Admit::Listed), "a person wrote it");
+                }
+            } else {
+                let device = id(names[who]);
+                let size = lines.len();
+                let known = lines.iter_mut().find(|(known, _)| *known == device);
+                let wanted = match known {
+                    _ if removed.contains(&device) => Err(NotAdmitted::Removed),
+                    Some(line) => {
+                        let moved = line.1 != address(where_to);
+                        line.1 = address(where_to);
+                        Ok(moved)
+                    }
+                    None if size >= 3 => Err(NotAdmitted::Full),
+                    None => {
+                        lines.push((device.clone(), address(where_to)));
+                        Ok(true)
+                    }
+                };
+                let said = peers.introduce(&device, address(where_to), at(0), 3).map(|change| change.book);
+                prop_assert_eq!(said, wanted);
+                prop_assert_eq!(peers.admits(&device, Admit::Any), !removed.contains(&device));
+                prop_assert_eq!(peers.admits(&device, Admit::Hello), peers.get(&device).is_some());
+            }
+            prop_assert_eq!(peers.lines(), lines.clone());
+            prop_assert_eq!((peers.len(), peers.removed_len()), (lines.len(), removed.len()));
+            peers.check(at(0));
+        }
+    }
 }

@@ -153,4 +153,43 @@ proptest! {
         let best = bids.iter().filter(|b| b.npu == winner.order[0].npu).map(|b| b.cpu.map_or(1_000_001, Load::ppm)).min();
         prop_assert_eq!(winner.order[0].cpu.map_or(1_000_001, Load::ppm), best.unwrap());
     }
+
+    #[test]
+    fn all_that_could_take_it_are_ranked_once_by_one_order(
+        bids in prop::collection::vec((any_bid(), 0..2u16, any::<bool>()), 2..5),
+        weighted: bool,
+    ) {
+        let policy = if weighted { Policy::Weighted } else { Policy::NpuFirst };
+        let names = names();
+        let task = TaskId::new("task_x").unwrap();
+        let candidates: Vec<_> = bids.iter().zip(&names)
+            .map(|((bid, free, tried), device)| Candidate { device, bid, free: *free, tried: *tried, tie: tie(&task, device) })
+            .collect();
+        let Some(choice) = choose(policy, &candidates) else {
+            prop_assert!(candidates.iter().all(|c| c.free == 0), "somebody could take it");
+            return Ok(());
+        };
+        let ranked: Vec<&DeviceId> = choice.order.iter().map(|ranked| &ranked.device).collect();
+        let mut free: Vec<&DeviceId> = candidates.iter().filter(|c| c.free > 0).map(|c| c.device).collect();
+        free.sort_by_key(|device| ranked.iter().position(|ranked| ranked == device));
+        prop_assert_eq!(&free, &ranked, "each of those with a free slot, and nobody else");
+        prop_assert_eq!(&choice.winner, ranked[0]);
+        prop_assert!(choice.order.is_sorted_by_key(|ranked| ranked.tried), "who was tried before stands behind all others");
+        prop_assert!(choice.sentence.starts_with(choice.winner.as_str()));
+        // One order: between any two it is the same, whoever else is there.
+        for (n, first) in ranked.iter().enumerate() {
+            for second in &ranked[n + 1..] {
+                let two: Vec<_> = candidates.iter().filter(|c| c.device == *first || c.device == *second).cloned().collect();
+                prop_assert_eq!(&choose(policy, &two).unwrap().winner, *first);
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_is_by_points(bids in prop::collection::vec(any_bid(), 1..5)) {
+        let choice = win(Policy::Weighted, &bids).unwrap();
+        let best = bids.iter().map(|bid| Weights::DEFAULT.score(bid)).max();
+        prop_assert_eq!(choice.order[0].score, best);
+        prop_assert!(choice.order.is_sorted_by(|a, b| a.score >= b.score));
+    }
 }

@@ -335,29 +335,47 @@ fn tellable(input: &Input) -> bool {
 struct Timer<C> {
     clock: C,
     at: Option<Time>,
+    /// When `sleep` ends: at the moment or before it, if there is one.
+    armed: Option<Time>,
     sleep: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<C: Clock> Timer<C> {
     fn new(clock: C) -> Self {
-        Self { clock, at: None, sleep: Box::pin(pending()) }
+        Self { clock, at: None, armed: None, sleep: Box::pin(pending()) }
     }
 
-    /// `None`: never. Costs nothing if it is the same moment as before.
+    /// `None`: never. A moment that moves away costs nothing until the earlier one has come: almost every input moves
+    /// the device's deadline, and a timer of the system costs five calls of it.
     fn set(&mut self, at: Option<Time>) {
-        if self.at != at {
-            self.at = at;
-            let clock = self.clock.clone();
-            self.sleep = match at {
-                Some(at) => Box::pin(async move { clock.sleep_until(at).await }),
-                None => Box::pin(pending()),
-            };
+        self.at = at;
+        if let Some(at) = at
+            && self.armed.is_none_or(|armed| at < armed)
+        {
+            self.arm(at);
         }
+    }
+
+    fn arm(&mut self, at: Time) {
+        let clock = self.clock.clone();
+        self.armed = Some(at);
+        self.sleep = Box::pin(async move { clock.sleep_until(at).await });
     }
 
     /// Returns once the moment has come, then never until it is set again. May be cancelled.
     async fn passed(&mut self) {
-        self.sleep.as_mut().await;
-        self.set(None);
+        loop {
+            self.sleep.as_mut().await;
+            self.armed = None;
+            self.sleep = Box::pin(pending());
+            match self.at {
+                Some(at) if at <= self.clock.now() => {
+                    self.at = None;
+                    return;
+                }
+                Some(at) => self.arm(at),
+                None => {}
+            }
+        }
     }
 }

@@ -266,7 +266,7 @@ mod tests {
             output: "whole".into(),
             attempts: 2,
             why: "it answered".into(),
-            durable: true,
+            written: bidmesh_core::input::Written::Durable,
             speed: None,
         }
     }

@@ -126,7 +126,7 @@ fn persist(number: u64, barrier: bool) -> Action {
         output: "an answer".into(),
         attempts: 1,
         why: "it was asked".into(),
-        durable: true,
+        written: bidmesh_core::input::Written::Durable,
         speed: None,
     };
     let record = Record::Outcome { task: TaskId::new("task_1").expect("valid"), outcome };

@@ -1,0 +1,153 @@
+//! What a model checker compares: devices that came by different ways to where they behave alike are equal, and
+//! no others.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bidmesh_core::canonical::Canonical;
+use bidmesh_core::draw::Seed;
+use bidmesh_core::id::{BootId, DeviceId};
+use bidmesh_core::input::{Executor, RunOutcome, Written};
+use bidmesh_core::restore::Restored;
+use bidmesh_core::wire::{Body, Decoded, Marker, Message, Repairs, TaskOrder};
+use bidmesh_core::{Action, Config, Device, Identity, Input, Outbox, Submission, Time};
+
+/// A device that performs what it is owed at once: letters arrive, records are written.
+struct Played {
+    device: Device,
+    now: Duration,
+    runs: Vec<bidmesh_core::outbox::RunId>,
+}
+
+impl Played {
+    fn new() -> Self {
+        let me = Identity { device: id("A"), address: Some(address(1)) };
+        let device = Device::new(me, Seed::from(1), Config::default(), Restored::default());
+        let mut played = Self { device, now: Duration::ZERO, runs: Vec::new() };
+        played.input(Input::PeersEdited(vec![(id("B"), address(2))]));
+        let executor = Executor { available: true, ..Executor::default() };
+        played.input(Input::ExecutorChanged(executor));
+        played
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut out = Outbox::default();
+            self.device.handle(Time::from_start(self.now), input, &mut out);
+            self.device.check();
+            for action in out.actions {
+                match action {
+                    Action::Send { id, .. } => inputs.push(Input::Delivered { send: id }),
+                    Action::Persist { sequence, .. } => {
+                        inputs.push(Input::Persisted { sequence, written: Written::Durable });
+                    }
+                    Action::Run { run, .. } => self.runs.push(run),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, body: Body) {
+        let marker = Some(Marker { version: Marker::VERSION, boot: BootId::draw(Seed::from(2)) });
+        let message = Message { from: id("B"), marker, body };
+        let message = Ok(Decoded { message, repairs: Repairs::default() });
+        self.input(Input::Received { source: address(2), message });
+    }
+
+    /// Time passes, and the device is woken whenever it asked to be.
+    fn wait(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while let Some((at, _)) = self.device.deadline().filter(|(at, _)| at.since_start() <= until) {
+            self.now = at.since_start();
+            self.input(Input::Wake);
+        }
+        self.now = until;
+    }
+
+    fn canonical(&self) -> Canonical {
+        self.device.canonical(Time::from_start(self.now))
+    }
+}
+
+fn id(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+fn address(node: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, node], 9999))
+}
+
+fn order(award: &str) -> Body {
+    let award = Some(award.parse().unwrap());
+    Body::Task(TaskOrder {
+        award,
+        prompt: "p".into(),
+        npu: None,
+        prompt_type: None,
+        task_type: None,
+        bid: None,
+    })
+}
+
+fn ends(played: &mut Played) {
+    let run = played.runs.pop().unwrap();
+    played.input(Input::Ran { run, outcome: RunOutcome::Completed("answer".into()) });
+}
+
+#[test]
+fn a_pause_with_nothing_pending_leaves_no_trace() {
+    let (mut early, mut late) = (Played::new(), Played::new());
+    late.wait(Duration::from_secs(400));
+    for played in [&mut early, &mut late] {
+        played.told(Body::Hello(address(2).into()));
+        played.told(order("t.1.x"));
+    }
+    assert_ne!(early.device, late.device, "their clocks differ");
+    assert_eq!(early.canonical(), late.canonical());
+    for played in [&mut early, &mut late] {
+        ends(played);
+        played.told(Body::Ack("t.1.x".parse().unwrap()));
+    }
+    early.wait(Duration::from_secs(1_000));
+    late.wait(Duration::from_secs(7_000));
+    assert_eq!(early.canonical(), late.canonical());
+}
+
+#[test]
+fn how_long_something_is_awaited_already_tells_two_devices_apart() {
+    let (mut early, mut late) = (Played::new(), Played::new());
+    for (played, pause) in [(&mut early, 1), (&mut late, 2)] {
+        played.told(Body::Hello(address(2).into()));
+        played.told(order("t.1.x"));
+        played.wait(Duration::from_secs(pause));
+    }
+    assert_ne!(early.canonical(), late.canonical(), "the sign of life is due at another moment");
+}
+
+#[test]
+fn it_goes_on_as_the_device_itself_would() {
+    let mut played = Played::new();
+    played.told(Body::Hello(address(2).into()));
+    played.told(order("t.1.x"));
+    played.wait(Duration::from_secs(12));
+    played.input(Input::Submit(Submission::new(1, "mine")));
+    let canonical = played.canonical();
+    canonical.device.check();
+    let left = |device: &Device, now: Time| device.deadline().map(|(at, why)| (at.since(now), why));
+    let now = Time::from_start(played.now);
+    assert_eq!(left(&canonical.device, Canonical::PRESENT), left(&played.device, now));
+    let run = played.runs[0];
+    let mut other = Played { device: canonical.device.clone(), ..Played::new() };
+    other.now = Canonical::PRESENT.since_start();
+    other.runs = vec![canonical.run(run).unwrap()];
+    for played in [&mut played, &mut other] {
+        ends(played);
+        played.wait(Duration::from_secs(3));
+    }
+    assert_eq!(played.canonical(), other.canonical());
+    assert_eq!(other.canonical(), other.canonical().device.canonical(Canonical::PRESENT), "once is enough");
+}

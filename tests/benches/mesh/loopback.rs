@@ -1,0 +1,77 @@
+//! Devices and bare program in one thread of this process: the ratio is that of the work that they do.
+
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::bare::Bare;
+use super::devices::Mesh;
+use super::figures::{Times, compare, heading};
+
+const DEVICES: [usize; 3] = [2, 5, 10];
+const ROUNDS: usize = 200;
+const WARM_UP: usize = 20;
+
+/// One prompt at a time.
+pub(crate) fn latency() {
+    heading("one prompt, one process", "bidmesh", "bare TCP");
+    for devices in DEVICES {
+        runtime().block_on(async {
+            let mesh = Mesh::start(devices).await;
+            for (what, dry_run) in [("auction", true), ("whole prompt", false)] {
+                // The first prompts greet the devices; those after them are all alike.
+                for _ in 0..WARM_UP {
+                    mesh.prompt(dry_run).await;
+                    mesh.settle().await;
+                }
+                let script = mesh.record(mesh.prompt(dry_run)).await;
+                let mut bare = Bare::start(&script).await;
+                let (mut with_mesh, mut without) = (Times::default(), Times::default());
+                for round in 0..WARM_UP + ROUNDS {
+                    let start = Instant::now();
+                    mesh.prompt(dry_run).await;
+                    let took = start.elapsed();
+                    mesh.settle().await;
+                    let bare_took = bare.play().await;
+                    mesh.settle().await;
+                    if round >= WARM_UP {
+                        with_mesh.add(took);
+                        without.add(bare_took);
+                    }
+                }
+                compare(&format!("{devices} devices, {what}"), &with_mesh, &without);
+                println!("    {} connections: {}", script.steps.len(), script.kinds());
+            }
+        });
+    }
+}
+
+/// Many prompts, handed in at once.
+pub(crate) fn throughput() {
+    const PROMPTS: usize = 100;
+    const TIMES: usize = 15;
+    heading("100 prompts at once, 5 devices, one process", "bidmesh", "bare TCP");
+    runtime().block_on(async {
+        let mesh = Mesh::start(5).await;
+        mesh.prompts(PROMPTS).await;
+        let script = mesh.record(mesh.prompts(PROMPTS)).await;
+        let mut bare = Bare::start(&script).await;
+        let (mut with_mesh, mut without) = (Times::default(), Times::default());
+        for _ in 0..TIMES {
+            let start = Instant::now();
+            mesh.prompts(PROMPTS).await;
+            with_mesh.add(start.elapsed());
+            mesh.settle().await;
+            without.add(bare.play().await);
+            mesh.settle().await;
+        }
+        compare("until the last answer", &with_mesh, &without);
+        println!("    {} connections: {}", script.steps.len(), script.kinds());
+        let rate = |times: &Times| PROMPTS as f64 / times.median().as_secs_f64();
+        println!("    prompts a second: {:.0} against {:.0}", rate(&with_mesh), rate(&without));
+    });
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
