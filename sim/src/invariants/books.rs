@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
-use bidmesh_core::input::Prompts;
+use bidmesh_core::input::{Prompts, Written};
 use bidmesh_core::outbox::{Ignored, Outcome, RunId, SendId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Bid, Body, Capacity, Reason, Text};
@@ -137,13 +137,13 @@ impl View {
         self.begun.clear();
         self.runs.clear();
         for task in self.tasks.values_mut() {
-            let durable = task.outcome.as_ref().map(|outcome| outcome.durable);
-            if (durable.is_none() && (!self.stores || task.relayed || task.dry_run)) || durable == Some(false)
-            {
+            let written = task.outcome.as_ref().map(|outcome| outcome.written);
+            let unkept = !self.stores || task.relayed || task.dry_run;
+            if written.map_or(unkept, |written| written != Written::Durable) {
                 task.lost = true;
                 self.lost += 1;
             }
-            if durable != Some(true) {
+            if written != Some(Written::Durable) {
                 // Nobody was told, or the store could not keep it: another end is the first.
                 (task.finished, task.outcome, task.told) = (0, None, 0);
             }
