@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crate::invariants::Violation;
 use crate::report::Report;
-use crate::world::fault::Fault;
 use crate::world::plan::{Plan, Size, Without};
 use crate::world::{Defect, Summary, World};
 
@@ -42,15 +41,31 @@ fn crashed(seed: u64, panic: &(dyn Any + Send)) -> Summary {
         slowest: 0,
         messages: Vec::new(),
         usage: Default::default(),
+        auctions: 0,
+        bids: 0,
         violation: Some(Violation { rule: "S9", what }),
     }
 }
 
+/// How many worlds to play.
+#[derive(Clone, Copy, Debug)]
+pub struct Swarm {
+    /// The first seed.
+    pub from: u64,
+    /// How many.
+    pub worlds: u64,
+    /// No world begins after this time.
+    pub limit: Option<Duration>,
+    /// Worlds at once; as many as there are processors if `None`.
+    pub threads: Option<usize>,
+}
+
 /// Plays so many worlds from a seed on, until the time is over or one fails. `progress` hears how many were played.
-pub fn swarm(from: u64, worlds: u64, limit: Option<Duration>, progress: impl Fn(u64) + Sync) -> Report {
+pub fn swarm(swarm: Swarm, progress: impl Fn(u64) + Sync) -> Report {
+    let Swarm { from, worlds, limit, threads } = swarm;
     let started = Instant::now();
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut report = Report::default();
     std::thread::scope(|scope| {
         let worker = || {
@@ -85,33 +100,75 @@ pub fn find(defect: Defect, seeds: u64) -> Option<(u64, Violation)> {
     })
 }
 
-/// Leaves out of a failing world what its failure does not need: fault kinds, prompts, devices, shell devices.
-/// Returns what can be left out; the same rule is broken all the same.
+/// Worlds that a failure is tried in at most, while single events are left out.
+const TRIES: u32 = 400;
+
+/// Leaves out of a failing world what its failure does not need: fault kinds, shell devices, devices, prompts, and
+/// then single events. Returns what can be left out; the same rule is broken all the same.
 pub fn shrink(seed: u64, rule: &str, defect: Option<Defect>) -> Without {
-    let mut without = Without::default();
-    let fails = |without: &Without| {
-        play(seed, Size::Drawn, without, defect).violation.is_some_and(|violation| violation.rule == rule)
-    };
-    let keep = |without: &mut Without, change: &dyn Fn(&mut Without)| {
-        let mut smaller = without.clone();
-        change(&mut smaller);
-        if smaller != *without && fails(&smaller) {
-            *without = smaller;
-        }
-    };
-    let plan = Plan::draw(seed, Size::Drawn, &without);
-    let armed: Vec<Fault> = plan.faults.armed().collect();
-    for fault in armed {
-        keep(&mut without, &|w| w.faults.push(fault));
+    let mut shrinking = Shrinking { seed, rule, defect, without: Without::default() };
+    let plan = Plan::draw(seed, Size::Drawn, &shrinking.without);
+    for fault in plan.faults.armed() {
+        shrinking.try_without(|w| w.faults.push(fault));
     }
-    keep(&mut without, &|w| w.shells = true);
+    shrinking.try_without(|w| w.shells = true);
     for devices in 1..plan.devices {
-        if without.devices.is_none() {
-            keep(&mut without, &|w| w.devices = Some(devices));
+        if shrinking.try_without(|w| w.devices = Some(devices)) {
+            break;
         }
     }
     for ask in &plan.asks {
-        keep(&mut without, &|w| w.tasks.push(ask.number));
+        shrinking.try_without(|w| w.tasks.push(ask.number));
     }
-    without
+    shrinking.events();
+    shrinking.without
+}
+
+struct Shrinking<'a> {
+    seed: u64,
+    rule: &'a str,
+    defect: Option<Defect>,
+    without: Without,
+}
+
+impl Shrinking<'_> {
+    /// Keeps a change if the same rule is broken all the same.
+    fn try_without(&mut self, change: impl FnOnce(&mut Without)) -> bool {
+        let mut smaller = self.without.clone();
+        change(&mut smaller);
+        let violation = play(self.seed, Size::Drawn, &smaller, self.defect).violation;
+        let fails = violation.is_some_and(|violation| violation.rule == self.rule);
+        if fails {
+            self.without = smaller;
+        }
+        fails
+    }
+
+    /// Events in ever smaller groups, the last ones first: leaving one out changes the numbers of those after it.
+    fn events(&mut self) {
+        let mut tries = 0;
+        let mut group = self.optional().len().div_ceil(2);
+        while group > 0 && tries < TRIES {
+            let mut end = self.optional().len();
+            while end > 0 && tries < TRIES {
+                let start = end.saturating_sub(group);
+                // Of the world as it is now: some of the last group may be gone.
+                let numbers: Vec<u64> =
+                    self.optional().get(start..end).unwrap_or_default().iter().copied().collect();
+                self.try_without(|w| w.events.extend(numbers));
+                tries += 1;
+                end = start;
+            }
+            group /= 2;
+        }
+    }
+
+    /// Events that may be left out and are not yet.
+    fn optional(&self) -> Vec<u64> {
+        let plan = Plan::draw(self.seed, Size::Drawn, &self.without);
+        let mut world = World::new(plan, self.defect).noting_optional();
+        // Its verdict is known; a panic ends the list where it happens.
+        let _ = catch_unwind(AssertUnwindSafe(|| world.play()));
+        world.optional().iter().copied().filter(|number| !self.without.events.contains(number)).collect()
+    }
 }

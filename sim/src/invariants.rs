@@ -78,6 +78,10 @@ pub struct Oracle {
     awards: BTreeSet<String>,
     /// Messages that name a task.
     messages: BTreeMap<String, u32>,
+    /// Auctions of all devices.
+    pub auctions: u64,
+    /// Bids that counted in them.
+    pub bids: u64,
     /// What was seen.
     pub marks: Marks,
     /// The first rule that did not hold.
@@ -148,12 +152,14 @@ impl Oracle {
             Input::Received { message: Ok(decoded), .. } => self.heard(node, now, &decoded.message),
             Input::SendFailed { send, .. } => {
                 let view = &mut self.views[node];
+                view.failed_sends.insert(*send);
                 if let Some(device) = view.sends.remove(send) {
                     view.peers.entry(device).or_default().failed = Some(now);
                 }
             }
             Input::Delivered { send } => {
                 self.views[node].sends.remove(send);
+                self.views[node].failed_sends.remove(send);
             }
             Input::Ran { run, .. } => {
                 self.views[node].runs.remove(run);
@@ -178,10 +184,12 @@ impl Oracle {
         let mut by_task: BTreeMap<&str, usize> = BTreeMap::new();
         for action in &out.actions {
             self.acted(node, now, action);
-            if let Action::Send { message, .. } = action
+            if let Action::Send { id, message, .. } = action
                 && let Some(task) = books::task_of(&message.body)
             {
-                *by_task.entry(task).or_default() += 1;
+                // After sleep many letters are tried again by one wake.
+                let new = !self.views[node].failed_sends.contains(id);
+                *by_task.entry(task).or_default() += usize::from(new);
                 match self.messages.get_mut(task) {
                     Some(count) => *count += 1,
                     None => {
@@ -252,11 +260,15 @@ impl Oracle {
     fn noticed(&mut self, node: usize, now: Time, event: &Event) {
         match event {
             Event::Opened { task, .. } => {
+                self.auctions += 1;
                 let view = &mut self.views[node];
                 let book = view.tasks.entry(task.clone()).or_insert_with(|| Task::relayed(&view.config));
                 book.open(now);
             }
-            Event::BidTaken { task, from } => self.bid_taken(node, now, task, from),
+            Event::BidTaken { task, from } => {
+                self.bids += 1;
+                self.bid_taken(node, now, task, from);
+            }
             Event::Awarded { task, to, attempt, why } => {
                 if why.contains("by lot") {
                     self.mark("a tie is broken by lot");
@@ -301,7 +313,10 @@ impl Oracle {
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),
             Event::Ignored { why, .. } => self.mark(books::ignored(*why)),
             Event::PeerChanged { restarted: true, .. } => self.mark("a peer's restart is noticed"),
-            Event::PeerLeft { .. } => self.mark("a peer leaves in order"),
+            Event::PeerLeft { peer } => {
+                self.views[node].peers.entry(peer.clone()).or_default().failed = Some(now);
+                self.mark("a peer leaves in order");
+            }
             Event::WrongSource { .. } => self.mark("a message comes from another address than its sender's"),
             Event::Repaired { .. } => self.mark("a message is mended"),
             _ => {}

@@ -14,11 +14,13 @@ pub mod campaign;
 pub mod invariants;
 pub mod report;
 pub mod scenario;
+pub mod story;
 pub mod world;
 
 mod disk;
 mod mesh;
 pub mod model;
+mod page;
 mod probe;
 mod puppet;
 mod record;

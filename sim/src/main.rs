@@ -1,13 +1,15 @@
 //! `bidmesh-sim`: worlds of many devices, for people. See docs/testing.md.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
-use bidmesh_sim::campaign;
+use bidmesh_sim::campaign::{self, Swarm};
 use bidmesh_sim::invariants::Violation;
 use bidmesh_sim::scenario::{SCENARIOS, Scenario};
+use bidmesh_sim::story::Story;
 use bidmesh_sim::world::plan::{Plan, Size, Without};
 use bidmesh_sim::world::{Defect, Summary, World};
 
@@ -33,6 +35,9 @@ enum Command {
         /// Only the world and the verdict.
         #[arg(long)]
         quiet: bool,
+        /// Also write the run to this file, as one page for a browser.
+        #[arg(long)]
+        html: Option<PathBuf>,
     },
     /// Play many seeds on all processors, then print what they did.
     Swarm {
@@ -44,6 +49,9 @@ enum Command {
         /// Stop after this time.
         #[arg(long)]
         minutes: Option<u64>,
+        /// Worlds at once; by default as many as there are processors.
+        #[arg(long)]
+        threads: Option<usize>,
         /// Fail as well if a fault never happened or something expected was never seen.
         #[arg(long)]
         complete: bool,
@@ -58,6 +66,9 @@ enum Command {
         /// Only the story and the verdict.
         #[arg(long)]
         quiet: bool,
+        /// Also write the run to this file, as one page for a browser.
+        #[arg(long)]
+        html: Option<PathBuf>,
     },
     /// Plant known defects one by one: each must be found.
     Canary {
@@ -65,12 +76,35 @@ enum Command {
         #[arg(long, default_value_t = 1_000)]
         seeds: u64,
     },
-    /// Leave out of a failing seed what its failure does not need.
+    /// Leave out of a failing seed what its failure does not need, and print what is left as a file for `replay`.
     Shrink {
         /// The seed.
         seed: u64,
+        /// Plant this defect (names: `bidmesh-sim canary`).
+        #[arg(long, value_parser = Defect::named)]
+        defect: Option<Defect>,
+        /// Write it to this file instead; in sim/stories it is played again with the tests.
+        #[arg(long)]
+        to: Option<PathBuf>,
     },
-    /// How many events a second a world of this size does, by this machine's clock.
+    /// Play a file that `shrink` wrote. Succeeds if the file's rule is broken, or none if it names none.
+    Replay {
+        /// The file.
+        file: PathBuf,
+        /// Only the verdict.
+        #[arg(long)]
+        quiet: bool,
+        /// Also write the run to this file, as one page for a browser.
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+    /// Ten thousand devices: a hundred auctions of 200 bidders and one of all; what a bid and a device cost.
+    Herd {
+        /// bidmesh devices.
+        #[arg(long, default_value_t = 10_000)]
+        devices: usize,
+    },
+    /// How many events a second of processor time a world of this size does.
     Speed {
         /// bidmesh devices.
         #[arg(default_values_t = [8, 200, 10_000])]
@@ -80,28 +114,53 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { seed, devices, quiet } => {
+        Command::Run { seed, devices, quiet, html } => {
             let size = devices.map_or(Size::Drawn, Size::Devices);
             let plan = Plan::draw(seed, size, &Without::default());
             println!("{plan}\n");
-            let exit = verdict(&play(plan, quiet));
+            let exit = play(World::new(plan, None), seed, quiet, html.as_deref());
             let devices = devices.map(|n| format!(" --devices {n}")).unwrap_or_default();
             println!("again: bidmesh-sim run {seed}{devices}");
             exit
         }
-        Command::Swarm { worlds, from, minutes, complete } => swarm(from, worlds, minutes, complete),
-        Command::Scenario { name, seed, quiet } => scenario(&name, seed, quiet),
+        Command::Swarm { worlds, from, minutes, threads, complete } => {
+            let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+            swarm(Swarm { from, worlds, limit, threads }, complete)
+        }
+        Command::Scenario { name, seed, quiet, html } => scenario(&name, seed, quiet, html.as_deref()),
         Command::Canary { seeds } => canary(seeds),
-        Command::Shrink { seed } => shrink(seed),
+        Command::Shrink { seed, defect, to } => shrink(seed, defect, to.as_deref()),
+        Command::Replay { file, quiet, html } => replay(&file, quiet, html.as_deref()),
+        Command::Herd { devices } => herd(devices),
         Command::Speed { devices } => speed(&devices),
     }
 }
 
-fn play(plan: Plan, quiet: bool) -> Summary {
-    campaign::guarded(plan.seed, || {
-        let world = World::new(plan, None);
-        if quiet { world } else { world.printing() }.play()
-    })
+/// Plays a world, says how it ended, and draws it if that is wanted.
+fn play(world: World, seed: u64, quiet: bool, html: Option<&Path>) -> ExitCode {
+    let mut world = if quiet { world } else { world.printing() };
+    if html.is_some() {
+        world = world.drawing();
+    }
+    let summary = campaign::guarded(seed, || world.play());
+    let exit = verdict(&summary);
+    match html {
+        Some(file) if draw(&mut world, &summary, file).is_err() => ExitCode::FAILURE,
+        _ => exit,
+    }
+}
+
+fn draw(world: &mut World, summary: &Summary, file: &Path) -> Result<(), ()> {
+    let verdict = summary.violation.as_ref();
+    let verdict = verdict.map_or_else(|| "no rule was broken".into(), |broken| format!("BROKEN: {broken}"));
+    let page = world.page(&verdict).unwrap_or_default();
+    write(file, &page)?;
+    println!("the page is {}", file.display());
+    Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<(), ()> {
+    std::fs::write(file, text).map_err(|error| eprintln!("{} cannot be written: {error}", file.display()))
 }
 
 fn verdict(summary: &Summary) -> ExitCode {
@@ -134,17 +193,19 @@ fn code(violation: &Violation) -> ExitCode {
     }
 }
 
-fn swarm(from: u64, worlds: u64, minutes: Option<u64>, complete: bool) -> ExitCode {
+fn swarm(swarm: Swarm, complete: bool) -> ExitCode {
     // A seed that panics is reported with the others; its message comes with the verdict.
     std::panic::set_hook(Box::new(|_| {}));
-    let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    let report = campaign::swarm(from, worlds, limit, |done| {
+    let started = Instant::now();
+    let report = campaign::swarm(swarm, |done| {
         if done.is_multiple_of(100) {
-            eprint!("\r{done} of {worlds} worlds");
+            eprint!("\r{}", progress(done, swarm, started.elapsed()));
         }
     });
     eprintln!();
+    let minutes = started.elapsed().as_secs_f64() / 60.0;
     println!("{report}");
+    println!("{minutes:.1} minutes, {:.1} of processor time", cpu_time().as_secs_f64() / 60.0);
     if let Some((seed, violation)) = &report.failure {
         println!("again: bidmesh-sim run {seed}");
         return code(violation);
@@ -157,7 +218,19 @@ fn swarm(from: u64, worlds: u64, minutes: Option<u64>, complete: bool) -> ExitCo
     ExitCode::SUCCESS
 }
 
-fn scenario(name: &str, seed: u64, quiet: bool) -> ExitCode {
+/// A bar for the worlds or for the time, whichever ends it first.
+fn progress(done: u64, swarm: Swarm, elapsed: Duration) -> String {
+    const WIDTH: usize = 30;
+    let of_worlds = done.saturating_mul(100) / swarm.worlds.max(1);
+    let limit = swarm.limit.map_or(u128::MAX, |limit| limit.as_millis());
+    let of_time = u64::try_from(elapsed.as_millis().saturating_mul(100) / limit.max(1)).unwrap_or(100);
+    let percent = usize::try_from(of_worlds.max(of_time).min(100)).unwrap_or(100);
+    let full = WIDTH * percent / 100;
+    let (full, empty) = ("#".repeat(full), "-".repeat(WIDTH - full));
+    format!("[{full}{empty}] {percent:>3} %  {done} worlds, {} s", elapsed.as_secs())
+}
+
+fn scenario(name: &str, seed: u64, quiet: bool, html: Option<&Path>) -> ExitCode {
     let Some(scenario) = Scenario::find(name) else {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         eprintln!("there is no scenario {name:?}; there are {}", names.join(", "));
@@ -165,7 +238,7 @@ fn scenario(name: &str, seed: u64, quiet: bool) -> ExitCode {
     };
     let plan = scenario.plan(seed);
     println!("{}\n\n{plan}\n", scenario.story);
-    let exit = verdict(&play(plan, quiet));
+    let exit = play(World::new(plan, None), seed, quiet, html);
     println!("again: bidmesh-sim scenario {name} --seed {seed}");
     exit
 }
@@ -174,50 +247,132 @@ fn canary(seeds: u64) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = false;
     for defect in Defect::ALL {
+        let words = format!("{}: {}", defect.name(), defect.words());
         match campaign::find(defect, seeds) {
-            Some((seed, violation)) => {
-                println!("{}: found at seed {seed} by {}", defect.words(), violation.rule)
-            }
+            Some((seed, violation)) => println!("{words}: found at seed {seed} by {}", violation.rule),
             None => {
                 missed = true;
-                println!("{}: NOT FOUND in {seeds} seeds", defect.words());
+                println!("{words}: NOT FOUND in {seeds} seeds");
             }
         }
     }
     if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn shrink(seed: u64) -> ExitCode {
+fn shrink(seed: u64, defect: Option<Defect>, to: Option<&Path>) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
-    let whole = campaign::play(seed, Size::Drawn, &Without::default(), None);
+    let whole = campaign::play(seed, Size::Drawn, &Without::default(), defect);
     let Some(violation) = whole.violation else {
         println!("seed {seed} breaks no rule");
         return ExitCode::SUCCESS;
     };
-    let without = campaign::shrink(seed, violation.rule, None);
-    let plan = Plan::draw(seed, Size::Drawn, &without);
-    println!("{plan}\n");
-    let smaller = play(plan, false);
-    verdict(&smaller)
+    let story = Story::of(seed, defect, campaign::shrink(seed, violation.rule, defect));
+    eprintln!("{violation}\n{} of {} events are left\n{}", story.lines.len(), whole.events, story.plan());
+    match to {
+        None => print!("{story}"),
+        Some(file) => {
+            if write(file, &story.to_string()).is_err() {
+                return ExitCode::FAILURE;
+            }
+            println!("again: bidmesh-sim replay {}", file.display());
+        }
+    }
+    code(&violation)
+}
+
+fn replay(file: &Path, quiet: bool, html: Option<&Path>) -> ExitCode {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    let story: Story = match text.and_then(|text| text.parse()) {
+        Ok(story) => story,
+        Err(error) => {
+            eprintln!("{} cannot be read: {error}", file.display());
+            return ExitCode::from(2);
+        }
+    };
+    println!("{}\n", story.plan());
+    let played = story.play();
+    if !quiet {
+        played.lines.iter().for_each(|line| println!("{line}"));
+    }
+    verdict(&played.summary);
+    if let Some(line) = played.differs {
+        println!("the code has changed since the file was written: line {line} of the run is another");
+    }
+    if let Some(file) = html {
+        let mut world = World::new(story.plan(), story.defect).drawing();
+        let summary = campaign::guarded(story.seed, || world.play());
+        if draw(&mut world, &summary, file).is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    match (played.as_told, &played.summary.violation, &story.breaks) {
+        (true, ..) => ExitCode::SUCCESS,
+        (false, Some(violation), _) => code(violation),
+        (false, None, _) => {
+            println!("the file says that {} is broken", story.breaks.as_deref().unwrap_or("nothing"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn herd(devices: usize) -> ExitCode {
+    let before = resident();
+    let mut world = World::new(bidmesh_sim::scenario::herd(devices), None).checking_every(1 << 16);
+    let (built, made) = (resident(), cpu_time());
+    let summary = campaign::guarded(0, || world.play());
+    let took = cpu_time().saturating_sub(made);
+    let exit = verdict(&summary);
+    println!(
+        "{} devices, {} auctions, {} bids: {:.2} s of processor time, {:.1} us a bid, {:.2} us an event",
+        devices,
+        summary.auctions,
+        summary.bids,
+        took.as_secs_f64(),
+        took.as_secs_f64() * 1e6 / summary.bids.max(1) as f64,
+        took.as_secs_f64() * 1e6 / summary.events.max(1) as f64
+    );
+    match (before, built, resident()) {
+        (Some(before), Some(built), Some(after)) => println!(
+            "memory: {:.1} KiB a device at the start, {:.1} KiB at the end, with the world's own books",
+            (built - before) as f64 / devices as f64,
+            (after - before) as f64 / devices as f64
+        ),
+        _ => println!("memory: not known on this system"),
+    }
+    exit
+}
+
+/// Resident memory in KiB, where the system tells it.
+fn resident() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Processor time of this process: other programs on the machine do not count.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn speed(sizes: &[usize]) -> ExitCode {
+    const LONG: Duration = Duration::from_secs(2);
+    println!("                typed messages, sampled checks    every message as bytes, all checks");
     for devices in sizes {
-        let plan = || {
-            let scenario = Scenario::find("herd").map(|herd| herd.plan(1));
-            let drawn = Plan::draw(1, Size::Devices(*devices), &Without::default());
-            Plan { devices: *devices, ..scenario.unwrap_or(drawn) }
+        let measure = |bytes: bool| {
+            let started = cpu_time();
+            let (mut events, mut worlds) = (0, 0_u64);
+            while cpu_time().saturating_sub(started) < LONG {
+                let plan = Plan { seed: worlds, bytes, ..bidmesh_sim::scenario::steady(*devices) };
+                let world = World::new(plan, None);
+                events += if bytes { world } else { world.checking_every(256) }.play().events;
+                worlds += 1;
+            }
+            let micros = cpu_time().saturating_sub(started).as_micros().max(1);
+            u128::from(events) * 1_000_000 / micros
         };
-        let started = std::time::Instant::now();
-        let (mut events, mut worlds) = (0, 0_u64);
-        while started.elapsed() < Duration::from_secs(2) {
-            let summary = World::new(Plan { seed: worlds, ..plan() }, None).checking_every(256).play();
-            events += summary.events;
-            worlds += 1;
-        }
-        let micros = started.elapsed().as_micros().max(1);
-        let rate = u128::from(events) * 1_000_000 / micros;
-        println!("{devices:>6} devices: {rate:>8} events a second ({events} events in {worlds} worlds)");
+        let (typed, bytes) = (measure(false), measure(true));
+        println!("{devices:>6} devices: {typed:>20} events/s {bytes:>26} events/s");
     }
     ExitCode::SUCCESS
 }

@@ -19,6 +19,16 @@ pub struct Scenario {
     stores: u64,
 }
 
+const HERD: Scenario = Scenario {
+    name: "herd",
+    story: "A thousand devices, four of which know all the others: every auction is answered by a thousand bids.",
+    devices: 1_000,
+    shells: 0,
+    faults: &[],
+    prompts: 8,
+    stores: 0,
+};
+
 /// All stories.
 pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
@@ -53,15 +63,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         prompts: 4,
         stores: 100,
     },
-    Scenario {
-        name: "herd",
-        story: "A thousand devices, four of which know all the others: every auction is answered by a thousand bids.",
-        devices: 1_000,
-        shells: 0,
-        faults: &[],
-        prompts: 8,
-        stores: 0,
-    },
+    HERD,
     Scenario {
         name: "shell-mix",
         story: "Two bidmesh devices among three phones of the shell mesh: one connection at a time, deaf while they run, and answers that come twice.",
@@ -116,12 +118,31 @@ impl Scenario {
     }
 }
 
+/// A quiet mesh of this size, to measure by: eight prompts, nothing goes wrong.
+pub fn steady(devices: usize) -> Plan {
+    Scenario { devices, ..HERD }.plan(1)
+}
+
+/// A hundred auctions of 200 bidders each, and one that asks all devices.
+pub fn herd(devices: usize) -> Plan {
+    let mut plan = steady(devices);
+    plan.storm = Duration::from_secs(600);
+    plan.asks = asks(1, 101, 5);
+    for ask in &mut plan.asks {
+        ask.among = (ask.number < 100).then_some(200);
+        ask.plain = true;
+    }
+    plan
+}
+
 fn asks(seed: u64, prompts: usize, spread: u64) -> Vec<crate::world::plan::Ask> {
     let ask = |number: usize| crate::world::plan::Ask {
         number,
         at: Duration::from_secs(1 + spread * number as u64),
         device: number % 2,
         cancel_after: None,
+        among: None,
+        plain: false,
         draw: seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
     };
     (0..prompts).map(ask).collect()

@@ -16,6 +16,7 @@ use bidmesh_core::wire::Text;
 use bidmesh_core::{Config, Device, Identity, Input, Outbox, Time};
 
 use crate::invariants::{Oracle, Violation};
+use crate::page::{Mark, Page};
 
 mod acts;
 pub mod choices;
@@ -144,6 +145,10 @@ pub struct World {
     peaks: BTreeMap<&'static str, (usize, usize)>,
     /// How often the devices check themselves: after each so many inputs.
     check_every: u64,
+    /// Numbers of events that may be left out, if they are to be known.
+    optional: Option<Vec<u64>>,
+    /// The run as a page.
+    page: Option<Box<Page>>,
 }
 
 /// Where made-up devices say that they are: nothing may ever be sent there.
@@ -184,6 +189,8 @@ impl World {
             print: false,
             peaks: BTreeMap::new(),
             check_every: if plan.devices <= 64 { 1 } else { 256 },
+            optional: None,
+            page: None,
             plan,
         };
         world.populate();
@@ -219,6 +226,9 @@ impl World {
             }
             self.now = at;
             self.events += 1;
+            if self.is_left_out(&what) {
+                continue;
+            }
             if self.events > SPIN_FROM && self.events > 50_000 * self.nodes.len() as u64 {
                 self.oracle.violate("L5", || format!("{} events, and no end in sight", SPIN_FROM));
             }
@@ -228,6 +238,55 @@ impl World {
             self.judge();
         }
         self.summary()
+    }
+
+    /// Keeps the numbers of events that may be left out ([`Without::events`](plan::Without)).
+    pub fn noting_optional(mut self) -> Self {
+        self.optional = Some(Vec::new());
+        self
+    }
+
+    /// Those numbers: messages that arrive, faults that strike, prompts, all of them before the storm is over.
+    pub fn optional(&self) -> &[u64] {
+        self.optional.as_deref().unwrap_or_default()
+    }
+
+    /// Draws the run.
+    pub fn drawing(mut self) -> Self {
+        let shells = self.shells.iter().map(|shell| shell.id.to_string());
+        let lanes = self.nodes.iter().map(|node| node.id.to_string()).chain(shells).collect();
+        self.page = Some(Box::new(Page::new(self.plan.to_string(), lanes)));
+        self
+    }
+
+    /// The run as a page, if it was drawn.
+    pub fn page(&mut self, verdict: &str) -> Option<String> {
+        self.page.take().map(|page| page.html(verdict, self.now))
+    }
+
+    /// What happened to a device, for the page.
+    fn draw(&mut self, lane: usize, what: Mark, text: &str) {
+        if let Some(page) = &mut self.page {
+            page.mark(lane, self.now, what, text);
+        }
+    }
+
+    fn is_left_out(&mut self, what: &Happens) -> bool {
+        let may_be = self.stormy()
+            && match what {
+                Happens::Input(_, _, input) => matches!(**input, Input::Received { .. }),
+                Happens::Bytes(..)
+                | Happens::Ask(_)
+                | Happens::GiveUp(..)
+                | Happens::Strike(_)
+                | Happens::Sensors(_)
+                | Happens::ShellAsks(_) => true,
+                _ => false,
+            };
+        if let (true, Some(optional)) = (may_be, &mut self.optional) {
+            optional.push(self.events);
+        }
+        may_be && self.plan.without.contains(&self.events)
     }
 
     /// The lines of a traced world.
@@ -426,7 +485,8 @@ impl World {
             Happens::Awake(node) => {
                 if self.nodes[node].power == Power::Asleep(self.now) {
                     self.nodes[node].power = Power::On;
-                    self.say(|_| "somebody wakes up".into());
+                    self.draw(node, Mark::Up, "wakes up");
+                    self.say(|w| format!("{:<5} wakes up", w.nodes[node].id));
                 }
             }
             Happens::Unclog(device) => self.links.unclog(device),
@@ -522,6 +582,9 @@ impl World {
         let peers = self.nodes.len() + self.shells.len();
         self.oracle.after(node, now, &out, peers);
         for event in &out.events {
+            if let Some(page) = &mut self.page {
+                page.event(node, self.now, event);
+            }
             self.say(|w| format!("{:<5}  * {}", w.nodes[node].id, trace::event(event)));
         }
         out.events.clear();

@@ -4,15 +4,19 @@
 
 use std::process::Command;
 
-use bidmesh_sim::campaign;
+use bidmesh_sim::campaign::{self, Swarm};
 use bidmesh_sim::known_seeds;
 use bidmesh_sim::scenario::{SCENARIOS, Scenario};
 use bidmesh_sim::world::plan::{Size, Without};
 use bidmesh_sim::world::{Defect, World};
 
+const fn few(worlds: u64) -> Swarm {
+    Swarm { from: 0, worlds, limit: None, threads: None }
+}
+
 #[test]
 fn a_few_hundred_worlds_break_no_rule() {
-    let report = campaign::swarm(0, 200, None, |_| {});
+    let report = campaign::swarm(few(200), |_| {});
     assert!(report.failure.is_none(), "{report}");
     assert_eq!(report.worlds, 200);
 }
@@ -73,5 +77,5 @@ fn a_herd_of_a_thousand_answers_every_prompt() {
 
 #[test]
 fn the_table_of_a_small_campaign() {
-    insta::assert_snapshot!(campaign::swarm(0, 100, None, |_| {}).to_string());
+    insta::assert_snapshot!(campaign::swarm(few(100), |_| {}).to_string());
 }

@@ -31,6 +31,8 @@ pub struct View {
     pub(super) current_bid: Option<(DeviceId, Bid, bool)>,
     /// To whom messages are that are on their way.
     pub(super) sends: BTreeMap<SendId, DeviceId>,
+    /// Letters that were offered before and failed: another try of one is nothing new.
+    pub(super) failed_sends: BTreeSet<SendId>,
     /// What it began to run in this start.
     pub(super) begun: BTreeSet<(String, Text)>,
     /// What it runs.
@@ -120,6 +122,7 @@ impl View {
             peers: BTreeMap::new(),
             current_bid: None,
             sends: BTreeMap::new(),
+            failed_sends: BTreeSet::new(),
             begun: BTreeSet::new(),
             runs: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -134,6 +137,7 @@ impl View {
         self.answered.clear();
         self.peers.clear();
         self.sends.clear();
+        self.failed_sends.clear();
         self.begun.clear();
         self.runs.clear();
         for task in self.tasks.values_mut() {

@@ -13,6 +13,7 @@ use super::fault::{Fault, Phase};
 use super::link::{Crossing, Passage};
 use super::plan::Ask;
 use super::{Happens, Power, VICTIM, World, place};
+use crate::page::Mark;
 
 impl World {
     pub(super) fn act(&mut self, node: usize, action: Action) {
@@ -48,6 +49,7 @@ impl World {
             Action::Halt => {
                 let it = &mut self.nodes[node];
                 it.power = Power::Off { silent: false };
+                self.draw(node, Mark::Down, "ends in order");
                 self.oracle.lost(node);
                 let after = self.storm.millis(1_000, 30_000);
                 self.later(after, Happens::Return(node));
@@ -86,10 +88,17 @@ impl World {
         let crossing = Crossing { from: node, to: target, phase, bytes: size(&message), patience };
         let storm = self.stormy();
         let mut passage = self.links.pass(&mut self.link, &mut self.faults, crossing, storm);
+        let drawn = self.page.is_some().then(|| {
+            let bytes = encode(&message, dialect).unwrap_or_default();
+            (message.body.kind().to_owned(), String::from_utf8_lossy(&bytes).into_owned())
+        });
         if let Some(shell) = target.checked_sub(devices) {
             self.send_to_shell(node, shell, &message, dialect, &mut passage);
         } else {
             self.send_to_device(node, target, message, dialect, patience, &mut passage);
+        }
+        if let (Some(page), Some((kind, bytes))) = (&mut self.page, drawn) {
+            page.arrow(node, target, self.now, &passage, kind, bytes);
         }
         let told = match passage.told {
             Some(why) => Input::SendFailed { send: id, why },
@@ -299,9 +308,29 @@ impl World {
         let mut submission =
             Submission::new((number as u64) << 32 | self.ticket, format!("p{number} {filler}"));
         self.ticket += 1;
+        if let Some(among) = ask.among {
+            let first = number * among % self.nodes.len().max(1);
+            let some = (0..among).map(|next| (first + next) % self.nodes.len());
+            submission.eligible = Some(some.map(|other| self.nodes[other].id.clone()).collect());
+        }
+        if !ask.plain {
+            self.draw_submission(&mut choices, number, &filler, &mut submission);
+        }
+        self.feed(node, Input::Submit(submission));
+    }
+
+    /// Everything about a prompt that a person might have said.
+    fn draw_submission(
+        &self,
+        choices: &mut Choices,
+        number: usize,
+        filler: &str,
+        submission: &mut Submission,
+    ) {
         if choices.percent(20) {
             let own = |what: &str| Some(Text::from(format!("p{number} for {what} {filler}")));
-            submission.prompts = Prompts { npu: own("npu"), cpu: own("cpu"), ..submission.prompts };
+            submission.prompts.npu = own("npu");
+            submission.prompts.cpu = own("cpu");
         }
         if choices.percent(15) {
             submission.deadline = Some(choices.millis(500, 90_000));
@@ -327,7 +356,6 @@ impl World {
         }
         submission.dry_run = choices.percent(4);
         submission.attached = choices.percent(70);
-        self.feed(node, Input::Submit(submission));
     }
 }
 

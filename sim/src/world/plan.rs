@@ -1,6 +1,7 @@
 //! The world that a seed draws: how many devices of which kind, what they are asked, what goes wrong. Topology,
 //! workload and faults come from streams of their own, so each can be cut down while the others stay.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Without {
     pub devices: Option<usize>,
     /// No shell devices.
     pub shells: bool,
+    /// Events of the storm that do not happen, by number ([`World::optional`](super::World::optional)).
+    pub events: BTreeSet<u64>,
 }
 
 /// One prompt of the workload.
@@ -44,6 +47,10 @@ pub struct Ask {
     pub device: usize,
     /// The person gives up after this time.
     pub cancel_after: Option<Duration>,
+    /// Only so many devices are asked, others each time; else all, or some as it is drawn.
+    pub among: Option<usize>,
+    /// Nothing else about it is drawn: no deadline, no policy of its own.
+    pub plain: bool,
     /// Seed of everything else about it.
     pub draw: u64,
 }
@@ -73,6 +80,8 @@ pub struct Plan {
     pub stores: u64,
     /// After the storm most devices are dead for good, and the rest must still work.
     pub small_core: bool,
+    /// Events of the storm that do not happen.
+    pub without: BTreeSet<u64>,
 }
 
 impl Plan {
@@ -113,6 +122,7 @@ impl Plan {
             config,
             stores,
             small_core,
+            without: without.events.clone(),
         }
     }
 }
@@ -127,7 +137,7 @@ fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
             let after = choices.millis(0, 20_000);
             let cancelled = choices.percent(faults.rate(Fault::Cancelled).max(5));
             let cancel_after = (cancelled && faults.has(Fault::Cancelled)).then_some(after);
-            Ask { number, at, device, cancel_after, draw }
+            Ask { number, at, device, cancel_after, among: None, plain: false, draw }
         })
         .collect();
     if faults.has(Fault::Burst) {
@@ -135,7 +145,7 @@ fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
         let many = choices.pick([10, 30, 100]);
         asks.extend((0..many).map(|n| {
             let number = asks_number(number, n);
-            Ask { number, at, device, cancel_after: None, draw: choices.draw() }
+            Ask { number, at, device, cancel_after: None, among: None, plain: false, draw: choices.draw() }
         }));
     }
     asks

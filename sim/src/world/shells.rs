@@ -163,6 +163,11 @@ impl World {
             let storm = self.stormy();
             let passage = self.links.pass(&mut self.shell, &mut self.faults, crossing, storm);
             let source = self.shells[shell].address;
+            if let Some(page) = &mut self.page {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                let kind = text.split('|').next().unwrap_or_default().to_owned();
+                page.arrow(from, target, self.now, &passage, kind, text);
+            }
             for at in &passage.arrives {
                 let mut bytes = bytes.to_vec();
                 if let Some(thousandths) = passage.cut {

@@ -13,6 +13,7 @@ use super::choices::Choices;
 use super::clock::Clock;
 use super::fault::{Fault, Phase};
 use super::{Happens, Power, Subject, VICTIM, World, address};
+use crate::page::Mark;
 
 /// After the storm beliefs, pauses and suspicions of it are over by then.
 const CALM: Duration = Duration::from_secs(600);
@@ -150,6 +151,7 @@ impl World {
         }
         self.faults.count(fault, Phase::Idle);
         self.shells[shell].off = true;
+        self.draw(self.nodes.len() + shell, Mark::Down, "has no power");
         self.say(|w| format!("{:<5} has no power", w.shells[shell].id));
         let (number, after) = (self.nodes.len() + shell, self.storm.millis(500, 40_000));
         self.later(after, Happens::Return(number));
@@ -198,6 +200,7 @@ impl World {
                 let during = self.storm.millis(1_000, longest * 1_000).min(Duration::from_secs(7_200));
                 let until = self.now + during;
                 self.nodes[node].power = Power::Asleep(until);
+                self.draw(node, Mark::Down, "sleeps");
                 self.say(|w| format!("{:<5} sleeps for {during:?}", w.nodes[node].id));
                 self.later(during, Happens::Awake(node));
             }
@@ -294,7 +297,9 @@ impl World {
 
     /// The device is gone: killed, or without power. It comes back later.
     fn fall(&mut self, node: usize, silent: bool) {
-        self.say(|w| format!("{:<5} {}", w.nodes[node].id, if silent { "loses power" } else { "is killed" }));
+        let how = if silent { "loses power" } else { "is killed" };
+        self.draw(node, Mark::Down, how);
+        self.say(|w| format!("{:<5} {how}", w.nodes[node].id));
         let it = &mut self.nodes[node];
         it.power = Power::Off { silent };
         it.wake = None;
@@ -309,6 +314,7 @@ impl World {
             if !self.healed {
                 let now = self.now;
                 self.shells[shell].restarts(now);
+                self.draw(node, Mark::Up, "starts again");
             }
             return;
         }
@@ -335,6 +341,7 @@ impl World {
         if it.sensors.battery.is_some_and(|charge| charge.value() < 20) {
             it.sensors.charging = Some(true);
         }
+        self.draw(node, Mark::Up, "starts again");
         self.say(|w| format!("{:<5} starts again ({boot})", w.nodes[node].id));
         self.begin(node);
     }
@@ -350,6 +357,7 @@ impl World {
     /// The storm is over.
     pub(super) fn heal(&mut self) {
         self.say(|_| "the storm is over: the core is healed, the rest is dead".into());
+        self.draw(0, Mark::Note, "the storm is over");
         self.healed = true;
         self.links.heal();
         for shell in 0..self.shells.len() {
@@ -366,6 +374,7 @@ impl World {
             if !self.in_core(node) {
                 if self.is_on(node) {
                     self.nodes[node].power = Power::Off { silent: self.storm.percent(70) };
+                    self.draw(node, Mark::Down, "is dead for good");
                     self.oracle.lost(node);
                 }
                 continue;

@@ -37,6 +37,28 @@ impl Defect {
         Self::WrongPrompt,
     ];
 
+    /// One word for command lines and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CopiesCounted => "copies-counted",
+            Self::CopiesRun => "copies-run",
+            Self::ReportedTwice => "reported-twice",
+            Self::LostWake => "lost-wake",
+            Self::WorstWins => "worst-wins",
+            Self::WrongPrompt => "wrong-prompt",
+        }
+    }
+
+    /// The defect of that name.
+    ///
+    /// # Errors
+    /// There is none; with the names that there are.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|defect| defect.name() == name);
+        found.ok_or_else(|| format!("there is no defect {name:?}; there are {}", names()))
+    }
+
     /// In words.
     pub const fn words(self) -> &'static str {
         match self {

@@ -34,6 +34,10 @@ pub struct Summary {
     pub messages: Vec<u32>,
     /// Largest sizes against limits, by name.
     pub usage: BTreeMap<&'static str, (usize, usize)>,
+    /// Auctions.
+    pub auctions: u64,
+    /// Bids that counted.
+    pub bids: u64,
     /// The rule that did not hold.
     pub violation: Option<Violation>,
 }
@@ -138,6 +142,8 @@ impl World {
             slowest: self.oracle.slowest,
             messages: self.oracle.messages().map(|(_, count)| count).collect(),
             usage,
+            auctions: self.oracle.auctions,
+            bids: self.oracle.bids,
             violation: self.oracle.violation.clone(),
         }
     }
