@@ -31,6 +31,9 @@ mod receive;
 
 use leave::Leaving;
 
+/// More than any input can lead to: each round tells the machines what became of the round before.
+const ROUNDS_MAX: u32 = 100_000;
+
 /// Who a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -442,7 +445,8 @@ impl Running<'_> {
 
     /// Goes on until nothing more follows from the input.
     fn settle(&mut self) {
-        loop {
+        for round in 0.. {
+            debug_assert!(round < ROUNDS_MAX, "what follows from one input has an end");
             let now = self.protocol.now;
             self.update_local();
             self.protocol.peers.advance(now);
