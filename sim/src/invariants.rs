@@ -9,7 +9,7 @@ use std::time::Duration;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::Prompts;
 use bidmesh_core::outbox::{OutcomeStatus, RunId};
-use bidmesh_core::wire::Text;
+use bidmesh_core::wire::{Body, Text};
 use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 
 mod bids;
@@ -19,7 +19,7 @@ mod person;
 pub use books::{Award, Peer, Task, View};
 
 /// Each rule that a world checks, in one line.
-pub const RULES: [(&str, &str); 20] = [
+pub const RULES: [(&str, &str); 23] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
     ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
@@ -38,8 +38,11 @@ pub const RULES: [(&str, &str); 20] = [
     ("S16", "no more runs at once than slots, none with a longer limit than configured"),
     ("L1", "a task ends within its bound, whatever happens"),
     ("L2", "after the storm every new prompt is answered by the core that is left"),
+    ("L3", "every bid counts or is ignored for a reason, and nothing is held against a device for ever"),
+    ("L4", "a full device is not given a task while an idle one has bid for it"),
     ("L5", "when the load stops, nothing is left to do"),
     ("L6", "without faults a task costs few messages"),
+    ("L8", "a device answers or ignores every question at once, whatever it runs"),
 ];
 
 /// A rule that does not hold.
@@ -145,6 +148,7 @@ impl Oracle {
     /// A device is about to be handed this.
     pub fn before(&mut self, node: usize, now: Time, input: &Input) {
         self.views[node].current_bid = None;
+        self.views[node].current_question = None;
         match input {
             Input::Submit(submission) => {
                 self.views[node].tickets.insert(submission.ticket, submission.clone());
@@ -160,6 +164,13 @@ impl Oracle {
             Input::Delivered { send } => {
                 self.views[node].sends.remove(send);
                 self.views[node].failed_sends.remove(send);
+            }
+            Input::Cancel { task } => {
+                if let Some(book) = self.views[node].tasks.get_mut(task)
+                    && book.finished == 0
+                {
+                    book.cancelled.get_or_insert(now);
+                }
             }
             Input::Ran { run, .. } => {
                 self.views[node].runs.remove(run);
@@ -205,6 +216,33 @@ impl Oracle {
         }
         if !out.events.is_empty() {
             self.views[node].rest_of_tasks(now);
+        }
+        self.answered(node, out);
+    }
+
+    /// L3, L8: what was just handed over had its effect, or an event says why it has none.
+    fn answered(&mut self, node: usize, out: &Outbox) {
+        let excused = |event: &Event| {
+            matches!(event, Event::Ignored { .. } | Event::Overloaded { .. } | Event::WrongSource { .. })
+        };
+        if out.events.iter().any(excused) {
+            return;
+        }
+        let view = &self.views[node];
+        let id = view.id.clone();
+        if let Some((bidder, ..)) = view.current_bid.clone() {
+            let counted =
+                |event: &Event| matches!(event, Event::BidTaken { from, .. } if *from == bidder);
+            self.must(out.events.iter().any(counted), "L3", || format!("{id} drops a bid of {bidder}"));
+        }
+        if let Some(asker) = self.views[node].current_question.clone() {
+            let answer = |action: &Action| match action {
+                Action::Send { device, message, .. } => {
+                    *device == asker && matches!(message.body, Body::BidResponse(_) | Body::Refuse(_))
+                }
+                _ => false,
+            };
+            self.must(out.actions.iter().any(answer), "L8", || format!("{id} does not answer {asker}"));
         }
     }
 
@@ -286,6 +324,8 @@ impl Oracle {
                 }
             }
             Event::AttemptLost { task, device, attempt, .. } => {
+                // Perhaps by silence: whether it is there is in doubt until it is heard again.
+                self.views[node].peers.entry(device.clone()).or_default().failed = Some(now);
                 if let Some(book) = self.views[node].tasks.get_mut(task) {
                     book.tried.insert(device.clone());
                     for award in book.awards.iter_mut().filter(|award| award.attempt == *attempt) {

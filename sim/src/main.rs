@@ -248,7 +248,7 @@ fn canary(seeds: u64) -> ExitCode {
     let mut missed = false;
     for defect in Defect::ALL {
         let words = format!("{}: {}", defect.name(), defect.words());
-        match campaign::find(defect, seeds) {
+        match campaign::find(*defect, seeds) {
             Some((seed, violation)) => println!("{words}: found at seed {seed} by {}", violation.rule),
             None => {
                 missed = true;

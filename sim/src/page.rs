@@ -23,6 +23,8 @@ pub(crate) enum Mark {
     Up,
     /// Anything else worth a word.
     Note,
+    /// Worth a dot, and words when it is clicked.
+    Dot,
 }
 
 /// A point of a lane.
@@ -162,7 +164,7 @@ impl Page {
                 self.close(lane, format!("run {}", run.0), at, status.as_str());
             }
             Event::Ignored { .. } | Event::Declined { .. } => {}
-            other => self.mark(lane, at, Mark::Note, &short(&format!("{other:?}"))),
+            other => self.mark(lane, at, Mark::Dot, &short(&format!("{other:?}"))),
         }
     }
 
@@ -209,7 +211,7 @@ fn word(value: &impl Debug) -> String {
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(100).collect()
+    text.chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -20,15 +20,16 @@ impl Oracle {
                 view.current_bid = Some((from.clone(), bid.clone(), message.marker.is_none()));
                 view.peers.entry(from.clone()).or_default().capacity = bid.capacity.map(|c| (now, c));
             }
+            Body::BidRequest(_) if message.marker.is_some() => view.current_question = Some(from.clone()),
             Body::Refuse(refuse) => {
                 let peer = view.peers.entry(from.clone()).or_default();
                 peer.capacity = refuse.capacity.map(|c| (now, c));
-                peer.full_once |= refuse.reason.is_load();
+                peer.full = refuse.reason.is_load().then_some(now).or(peer.full);
             }
             Body::Reject(reject) => {
                 let peer = view.peers.entry(from.clone()).or_default();
                 peer.capacity = reject.capacity.map(|c| (now, c));
-                peer.full_once |= reject.reason.is_load();
+                peer.full = reject.reason.is_load().then_some(now).or(peer.full);
                 view.release(&reject.award, from);
             }
             Body::Result(result) => {
@@ -79,6 +80,7 @@ impl Oracle {
         let eligible = book.eligible.as_ref().is_none_or(|only| only.contains(to));
         let restored = book.restored;
         let better = view.better_than(book, to, now);
+        let idle = view.idle_beside(book, to, now);
         let (id, again) = (view.id.clone(), !book.awards.is_empty());
 
         self.must(had_bid && !spent, "S3", || {
@@ -92,10 +94,13 @@ impl Oracle {
         self.must(accepted < limit, "S6", || {
             format!("{id} awards {task} after {accepted} accepted runs of {limit}")
         });
-        if let Some(better) = better {
-            self.violate("S4", || {
+        if let Some((better, forgiven)) = better {
+            self.violate(if forgiven { "L3" } else { "S4" }, || {
                 format!("{id} awards {task} to {to}, but {better} bid better and had a slot free")
             });
+        }
+        if let Some(idle) = idle {
+            self.violate("L4", || format!("{id} awards {task} to {to}, which is full, and {idle} is idle"));
         }
         if again {
             self.mark("a task is awarded again");
@@ -116,8 +121,9 @@ impl View {
         }
     }
 
-    /// A device that bid better than the winner and surely had a slot free.
-    fn better_than(&self, book: &Task, winner: &DeviceId, now: Time) -> Option<DeviceId> {
+    /// A device that bid better than the winner and surely had a slot free; and whether it had failed or been full
+    /// long ago.
+    fn better_than(&self, book: &Task, winner: &DeviceId, now: Time) -> Option<(DeviceId, bool)> {
         let (won, ..) = book.bids.get(winner)?;
         let rank = |device: &DeviceId, bid: &Bid| rank(book.policy, book.tried.contains(device), bid);
         let winners = rank(winner, won);
@@ -130,18 +136,49 @@ impl View {
                 && self.surely_free(device, now)
                 && rank(device, bid) < winners
         });
-        better.map(|(device, _)| device.clone())
+        let forgiven = |device: &DeviceId| {
+            self.peers.get(device).is_some_and(|peer| peer.failed.is_some() || peer.full.is_some())
+        };
+        better.map(|(device, _)| (device.clone(), forgiven(device)))
+    }
+
+    /// A device that bid and is surely idle, where the winner surely has no slot left.
+    fn idle_beside(&self, book: &Task, winner: &DeviceId, now: Time) -> Option<DeviceId> {
+        let peer = self.peers.get(winner)?;
+        let (at, capacity) = peer.capacity?;
+        let others = usize::from(capacity.running.saturating_sub(capacity.yours));
+        let believed = now.since(at) < self.config.timing.belief;
+        // By its own word: an award of ours there may be over without our oracle's knowing.
+        if !believed || usize::from(capacity.slots) > others {
+            return None;
+        }
+        let idle = book.bids.iter().find(|(device, (_, at, shell))| {
+            *device != winner
+                && !shell
+                && !book.spent.contains(*device)
+                && now.since(*at) < self.config.timing.bid_validity
+                && self.surely_free(device, now)
+        });
+        idle.map(|(device, _)| device.clone())
+    }
+
+    fn held_by(&self, device: &DeviceId) -> usize {
+        self.held.values().filter(|holder| *holder == device).count()
     }
 
     /// Whether a device had a slot free by all that was heard of it; in doubt not.
     fn surely_free(&self, device: &DeviceId, now: Time) -> bool {
         let Some(peer) = self.peers.get(device) else { return false };
         let Some((at, capacity)) = peer.capacity else { return false };
-        let held = self.held.values().filter(|holder| *holder == device).count();
+        let held = self.held_by(device);
+        // No penalty outlives this.
+        let long_ago = |moment: Option<Time>| {
+            moment.is_none_or(|moment| now.since(moment) > Duration::from_secs(600))
+        };
         let others = usize::from(capacity.running.saturating_sub(capacity.yours));
         now.since(at) < self.config.timing.belief
-            && !peer.full_once
-            && peer.failed.is_none_or(|failed| now.since(failed) > Duration::from_secs(600))
+            && long_ago(peer.full)
+            && long_ago(peer.failed)
             && usize::from(capacity.slots) > others + held
     }
 }

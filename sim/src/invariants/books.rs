@@ -29,6 +29,8 @@ pub struct View {
     pub peers: BTreeMap<DeviceId, Peer>,
     /// The bid that it is being handed, and whether that is a shell device's.
     pub(super) current_bid: Option<(DeviceId, Bid, bool)>,
+    /// The bidmesh device whose question it is being handed.
+    pub(super) current_question: Option<DeviceId>,
     /// To whom messages are that are on their way.
     pub(super) sends: BTreeMap<SendId, DeviceId>,
     /// Letters that were offered before and failed: another try of one is nothing new.
@@ -50,8 +52,8 @@ pub struct Peer {
     pub(super) capacity: Option<(Time, Capacity)>,
     /// When a message to it failed last.
     pub(super) failed: Option<Time>,
-    /// It once refused for load.
-    pub(super) full_once: bool,
+    /// When it refused for load last.
+    pub(super) full: Option<Time>,
 }
 
 /// A task as its orchestrator must treat it.
@@ -76,6 +78,8 @@ pub struct Task {
     pub(super) told: u32,
     /// How often it ended.
     pub finished: u32,
+    /// When its person gave it up.
+    pub(super) cancelled: Option<Time>,
     /// Its device lost it.
     pub lost: bool,
     /// It goes on from an earlier start.
@@ -121,6 +125,7 @@ impl View {
             tasks: BTreeMap::new(),
             peers: BTreeMap::new(),
             current_bid: None,
+            current_question: None,
             sends: BTreeMap::new(),
             failed_sends: BTreeSet::new(),
             begun: BTreeSet::new(),
@@ -199,6 +204,7 @@ impl Task {
             outcome: None,
             told: 0,
             finished: 0,
+            cancelled: None,
             lost: false,
             restored: false,
             excused: false,

@@ -1,5 +1,7 @@
 //! What the person who asked sees, and what leaves a device: outcomes, text, runs and messages.
 
+use std::time::Duration;
+
 use bidmesh_core::id::TaskId;
 use bidmesh_core::outbox::{Outcome, OutcomeStatus};
 use bidmesh_core::wire::{Body, TaskOrder, Text};
@@ -98,7 +100,7 @@ impl Oracle {
     }
 
     /// S1, S2, S8: a person hears how a task ended.
-    fn outcome(&mut self, node: usize, _now: Time, task: &TaskId, outcome: &Outcome) {
+    fn outcome(&mut self, node: usize, now: Time, task: &TaskId, outcome: &Outcome) {
         let id = self.views[node].id.clone();
         let view = &mut self.views[node];
         if view.stores && !view.tasks.contains_key(task) {
@@ -118,6 +120,10 @@ impl Oracle {
         let again = book.outcome.replace(outcome.clone()).is_some();
         let book = book.clone();
         self.must(same, "S1", || format!("{task} of {id} has two outcomes"));
+        let late = book.cancelled.is_some_and(|at| now.since(at) > Duration::from_secs(1));
+        self.must(!late || book.excused || outcome.status == OutcomeStatus::Cancelled || again, "L1", || {
+            format!("{task} of {id} was given up and went on")
+        });
         self.must(told <= allowed || book.restored, "S1", || {
             format!("the outcome of {task} is told {told} times")
         });
