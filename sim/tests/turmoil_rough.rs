@@ -57,10 +57,8 @@ fn a_task_that_is_cut_at_any_byte_does_not_run() {
     let mut mesh = Mesh::builder(81).plans(devices()).caller("X", calls).build();
     mesh.pass(5 * SECOND);
     assert_eq!(runs(&mesh), 0, "part of a TASK is no TASK");
-    let unreadable = mesh.entries().into_iter().filter(|entry| match &entry.what {
-        What::Received { from: None, .. } => true,
-        _ => false,
-    });
+    let unreadable =
+        mesh.entries().into_iter().filter(|entry| matches!(entry.what, What::Received { from: None, .. }));
     assert!(unreadable.count() > bytes.len() / 2, "B saw them");
     assert_served(&mut mesh);
     assert_eq!(ends(&mesh).len(), bytes.len() + 1, "no connection is kept");
@@ -106,8 +104,9 @@ fn a_flood_leaves_the_door_open() {
     mesh.pass(SECOND + 100 * MILLI);
     assert_served(&mut mesh);
     mesh.until(20 * SECOND, "all are hung up on", |mesh| ends(mesh).len() == 400);
-    let reset = ends(&mesh).into_iter().filter(|(_, how, _)| *how != Hung::Closed).count();
-    assert!(reset >= 100, "what is too much is turned away at once: {reset}");
+    // turmoil has no reset: what is turned away sees the end of the stream, long before its deadline.
+    let at_once = ends(&mesh).into_iter().filter(|(number, _, at)| *number < 200 && *at < 2 * SECOND).count();
+    assert!(at_once >= 100, "what is too much is turned away at once: {at_once}");
 }
 
 #[test]

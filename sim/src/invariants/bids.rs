@@ -147,7 +147,8 @@ impl View {
         let peer = self.peers.get(winner)?;
         let (at, capacity) = peer.capacity?;
         let others = usize::from(capacity.running.saturating_sub(capacity.yours));
-        let believed = now.since(at) < self.config.timing.belief;
+        // A refusal for load is believed for as long as it asks only; a bid longer.
+        let believed = now.since(at) < self.config.timing.belief && peer.full != Some(at);
         // By its own word: an award of ours there may be over without our oracle's knowing.
         if !believed || usize::from(capacity.slots) > others {
             return None;
