@@ -56,8 +56,12 @@ struct Restarted {
 
 impl Restarted {
     fn with(records: Vec<(Record, Duration)>) -> Self {
+        Self::configured(records, Config::default())
+    }
+
+    fn configured(records: Vec<(Record, Duration)>, config: Config) -> Self {
         let me = Identity { device: id("A"), address: Some(address(1)) };
-        let mut device = Device::new(me, Seed::from(9), Config::default(), Restored { records });
+        let mut device = Device::new(me, Seed::from(9), config, Restored { records });
         assert_eq!(device.deadline().map(|(at, _)| at), Some(Time::ZERO), "it wants to begin at once");
         let mut out = Outbox::default();
         device.handle(Time::ZERO, Input::PeersEdited(vec![(id("B"), address(2))]), &mut out);
@@ -107,6 +111,19 @@ fn an_unfinished_task_is_auctioned() {
     });
     device.handle(10, Input::Delivered { send: hello.unwrap() });
     assert_eq!(device.sent(), ["BID_REQUEST"]);
+}
+
+#[test]
+fn more_tasks_than_the_limit_are_taken_up_and_no_new_one_is() {
+    let mut config = Config::default();
+    config.limits.tasks = 1;
+    let names = ["task_0000000000001", "task_0000000000002"];
+    let records = names.map(|name| (accepted(name, None, None), Duration::ZERO)).into();
+    let mut it = Restarted::configured(records, config);
+    assert_eq!(it.device.snapshot(Time::ZERO).tasks.len(), 2);
+    let out = it.handle(1, Input::Submit(Submission::new(7, "one more")));
+    let refused = |action: &Action| matches!(action, Action::Report(Report::Refused { ticket: 7, .. }));
+    assert!(out.actions.iter().any(refused), "{out:?}");
 }
 
 #[test]

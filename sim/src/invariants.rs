@@ -231,8 +231,7 @@ impl Oracle {
         let view = &self.views[node];
         let id = view.id.clone();
         if let Some((bidder, ..)) = view.current_bid.clone() {
-            let counted =
-                |event: &Event| matches!(event, Event::BidTaken { from, .. } if *from == bidder);
+            let counted = |event: &Event| matches!(event, Event::BidTaken { from, .. } if *from == bidder);
             self.must(out.events.iter().any(counted), "L3", || format!("{id} drops a bid of {bidder}"));
         }
         if let Some(asker) = self.views[node].current_question.clone() {

@@ -162,9 +162,8 @@ fn thirty_devices_answer_a_burst_of_prompts() {
     };
     let mut mesh = Mesh::builder(86).tick(Duration::from_millis(10)).plans((0..30).map(device)).build();
     mesh.pass(2 * SECOND);
-    let asks: Vec<_> = (0..30)
-        .map(|n| mesh.ask(&format!("D{}", n % 6 * 5), &format!("Question {n}")))
-        .collect();
+    let asks: Vec<_> =
+        (0..30).map(|n| mesh.ask(&format!("D{}", n % 6 * 5), &format!("Question {n}"))).collect();
     mesh.until_all_over(120 * SECOND);
     mesh.check();
     for ask in asks {

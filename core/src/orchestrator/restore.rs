@@ -72,7 +72,9 @@ impl Orchestrator {
             eligible: eligible.clone(),
             ..Submission::new(0, "")
         };
-        if self.by_id.contains_key(id) || self.tasks.len() >= ctx.config.limits.tasks {
+        // However many there are: each was accepted once. There may be more than the limit if it was lowered, or if
+        // outcomes could not be written; new prompts wait until there are fewer.
+        if self.by_id.contains_key(id) {
             return None;
         }
         let task = self.make(ctx, Some(id.clone()), submission, Origin::Person);

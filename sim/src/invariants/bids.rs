@@ -173,9 +173,8 @@ impl View {
         let Some((at, capacity)) = peer.capacity else { return false };
         let held = self.held_by(device);
         // No penalty outlives this.
-        let long_ago = |moment: Option<Time>| {
-            moment.is_none_or(|moment| now.since(moment) > Duration::from_secs(600))
-        };
+        let long_ago =
+            |moment: Option<Time>| moment.is_none_or(|moment| now.since(moment) > Duration::from_secs(600));
         let others = usize::from(capacity.running.saturating_sub(capacity.yours));
         now.since(at) < self.config.timing.belief
             && long_ago(peer.full)
