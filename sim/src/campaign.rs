@@ -43,6 +43,7 @@ fn crashed(seed: u64, panic: &(dyn Any + Send)) -> Summary {
         usage: Default::default(),
         auctions: 0,
         bids: 0,
+        winners: Default::default(),
         violation: Some(Violation { rule: "S9", what }),
     }
 }

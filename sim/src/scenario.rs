@@ -135,6 +135,20 @@ pub fn herd(devices: usize) -> Plan {
     plan
 }
 
+/// A quiet mesh whose loads stay as they are; only the auctions of its prompts are asked for, each `spread` seconds after
+/// the one before.
+pub fn decisions(seed: u64, devices: usize, prompts: usize, spread: u64) -> Plan {
+    let mut plan = Scenario { devices, ..HERD }.plan(seed);
+    plan.asks = asks(seed, prompts, spread);
+    for ask in &mut plan.asks {
+        ask.at += Duration::from_secs(20);
+        (ask.device, ask.plain, ask.dry) = (0, true, true);
+    }
+    plan.storm = Duration::from_secs(30 + spread * prompts as u64);
+    plan.varied.steady = true;
+    plan
+}
+
 fn asks(seed: u64, prompts: usize, spread: u64) -> Vec<crate::world::plan::Ask> {
     let ask = |number: usize| crate::world::plan::Ask {
         number,
@@ -143,6 +157,7 @@ fn asks(seed: u64, prompts: usize, spread: u64) -> Vec<crate::world::plan::Ask> 
         cancel_after: None,
         among: None,
         plain: false,
+        dry: false,
         draw: seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
     };
     (0..prompts).map(ask).collect()

@@ -169,7 +169,7 @@ impl World {
         let mut world = Self {
             faults: plan.faults.clone(),
             links: Links::new(everybody + 1),
-            link: Choices::split(seed, "link"),
+            link: Choices::split(seed ^ plan.varied.links, "link"),
             storm: Choices::split(seed, "storm"),
             runs: Choices::split(seed, "runs"),
             shell: Choices::split(seed, "shell"),
@@ -321,9 +321,11 @@ impl World {
         }
         let equal = self.faults.has(Fault::EqualMetrics);
         for number in 0..self.plan.devices {
-            let id = name('D', number);
+            let id = name(self.plan.varied.letter, number);
+            let worst = self.plan.varied.last_is_worst && number + 1 == self.plan.devices;
             let stores = topology.percent(self.plan.stores);
             let load = u32::try_from(topology.below(1_000_001)).unwrap_or(0);
+            let load = if worst { 1_000_000 } else { load };
             let battery = u8::try_from(topology.between(10, 100)).unwrap_or(100);
             let sensors = Sensors {
                 cpu: Load::from_ppm(if equal { 500_000 } else { load })
@@ -333,7 +335,7 @@ impl World {
                 charging: topology.percent(50).then_some(!equal && topology.percent(70)),
                 temperature: None,
             };
-            let npu = !equal && topology.percent(30);
+            let npu = !equal && topology.percent(30) && !worst;
             let phone = if npu { Phone::Npu } else { Phone::draw(&mut topology) };
             let available = topology.percent(85);
             let address = address(number, 0);

@@ -313,6 +313,7 @@ impl World {
             let some = (0..among).map(|next| (first + next) % self.nodes.len());
             submission.eligible = Some(some.map(|other| self.nodes[other].id.clone()).collect());
         }
+        submission.dry_run = ask.dry;
         if !ask.plain {
             self.draw_submission(&mut choices, number, &filler, &mut submission);
         }

@@ -51,6 +51,8 @@ pub struct Ask {
     pub among: Option<usize>,
     /// Nothing else about it is drawn: no deadline, no policy of its own.
     pub plain: bool,
+    /// Only the auction is asked for.
+    pub dry: bool,
     /// Seed of everything else about it.
     pub draw: u64,
 }
@@ -82,6 +84,26 @@ pub struct Plan {
     pub small_core: bool,
     /// Events of the storm that do not happen.
     pub without: BTreeSet<u64>,
+    /// What is other than the seed says.
+    pub varied: Varied,
+}
+
+/// What may be changed in a world although an outcome should stay as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Varied {
+    /// Other latencies, so another order of everything.
+    pub links: u64,
+    /// The first letter of bidmesh devices' names.
+    pub letter: char,
+    /// The last device has the highest load and no NPU.
+    pub last_is_worst: bool,
+    /// Loads stay as they are.
+    pub steady: bool,
+}
+
+impl Varied {
+    /// Nothing.
+    pub const NOTHING: Self = Self { links: 0, letter: 'D', last_is_worst: false, steady: false };
 }
 
 impl Plan {
@@ -123,6 +145,7 @@ impl Plan {
             stores,
             small_core,
             without: without.events.clone(),
+            varied: Varied::NOTHING,
         }
     }
 }
@@ -137,7 +160,7 @@ fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
             let after = choices.millis(0, 20_000);
             let cancelled = choices.percent(faults.rate(Fault::Cancelled).max(5));
             let cancel_after = (cancelled && faults.has(Fault::Cancelled)).then_some(after);
-            Ask { number, at, device, cancel_after, among: None, plain: false, draw }
+            Ask { number, at, device, cancel_after, among: None, plain: false, dry: false, draw }
         })
         .collect();
     if faults.has(Fault::Burst) {
@@ -145,7 +168,7 @@ fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
         let many = choices.pick([10, 30, 100]);
         asks.extend((0..many).map(|n| {
             let number = asks_number(number, n);
-            Ask { number, at, device, cancel_after: None, among: None, plain: false, draw: choices.draw() }
+            Ask { number, at, device, cancel_after: None, among: None, plain: false, dry: false, draw: choices.draw() }
         }));
     }
     asks

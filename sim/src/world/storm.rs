@@ -69,7 +69,7 @@ impl World {
 
     /// The sensors are read: loads change.
     pub(super) fn sense(&mut self, node: usize) {
-        if !self.stormy() {
+        if !self.stormy() || self.plan.varied.steady {
             return;
         }
         let next = self.storm.millis(5_000, 30_000);

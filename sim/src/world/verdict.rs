@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bidmesh_core::id::DeviceId;
 use bidmesh_core::outbox::OutcomeStatus;
 
 use super::fault::{Fault, KINDS};
@@ -38,6 +39,8 @@ pub struct Summary {
     pub auctions: u64,
     /// Bids that counted.
     pub bids: u64,
+    /// Who answered each prompt of a person, or would have.
+    pub winners: BTreeMap<String, DeviceId>,
     /// The rule that did not hold.
     pub violation: Option<Violation>,
 }
@@ -108,6 +111,15 @@ impl World {
         }
     }
 
+    fn winners(&self) -> BTreeMap<String, DeviceId> {
+        let tasks = (0..self.nodes.len()).flat_map(|node| self.oracle.view(node).tasks.values());
+        let won = |task: &crate::invariants::Task| {
+            let device = task.outcome.as_ref()?.device.clone()?;
+            Some((task.prompts.as_ref()?.base.to_string(), device))
+        };
+        tasks.filter_map(won).collect()
+    }
+
     pub(super) fn summary(&mut self) -> Summary {
         let mut outcomes = BTreeMap::new();
         let mut usage: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
@@ -144,6 +156,7 @@ impl World {
             usage,
             auctions: self.oracle.auctions,
             bids: self.oracle.bids,
+            winners: self.winners(),
             violation: self.oracle.violation.clone(),
         }
     }
