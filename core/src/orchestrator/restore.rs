@@ -10,7 +10,7 @@ use super::{Closed, Orchestrator, Origin, Phase, Task};
 use crate::auction::{Answer, Auction, Waiting};
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId, TaskId};
-use crate::input::{SendFailure, Submission};
+use crate::input::{SendFailure, Submission, Written};
 use crate::outbox::{Outcome, Record};
 use crate::time::Time;
 use crate::wire::Dialect;
@@ -144,8 +144,10 @@ impl Orchestrator {
         for number in numbers {
             self.supersede_quietly(ctx, task, number);
         }
-        ctx.chronicle.ended(&task.id, Time::ZERO, outcome);
-        self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome: outcome.clone() });
+        // The record was made before it was known what would become of it.
+        let outcome = Outcome { written: Written::Durable, ..outcome.clone() };
+        ctx.chronicle.ended(&task.id, Time::ZERO, &outcome);
+        self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome });
         task.phase = Phase::Finished;
     }
 }

@@ -168,7 +168,16 @@ fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
         let many = choices.pick([10, 30, 100]);
         asks.extend((0..many).map(|n| {
             let number = asks_number(number, n);
-            Ask { number, at, device, cancel_after: None, among: None, plain: false, dry: false, draw: choices.draw() }
+            Ask {
+                number,
+                at,
+                device,
+                cancel_after: None,
+                among: None,
+                plain: false,
+                dry: false,
+                draw: choices.draw(),
+            }
         }));
     }
     asks
