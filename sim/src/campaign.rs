@@ -154,8 +154,7 @@ impl Shrinking<'_> {
             while end > 0 && tries < TRIES {
                 let start = end.saturating_sub(group);
                 // Of the world as it is now: some of the last group may be gone.
-                let numbers: Vec<u64> =
-                    self.optional().get(start..end).unwrap_or_default().iter().copied().collect();
+                let numbers = self.optional().get(start..end).unwrap_or_default().to_vec();
                 self.try_without(|w| w.events.extend(numbers));
                 tries += 1;
                 end = start;

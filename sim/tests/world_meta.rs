@@ -80,7 +80,7 @@ fn equal_devices_win_equally_often() {
     // Devices without an executor until the storm is over win nothing; the others share evenly.
     let total: u32 = wins.values().sum();
     let bidders = u32::try_from(wins.len()).unwrap();
-    assert!(total >= AUCTIONS && bidders >= 3 && bidders <= DEVICES, "{wins:?}");
+    assert!(total >= AUCTIONS && (3..=DEVICES).contains(&bidders), "{wins:?}");
     let (n, p) = (f64::from(total), 1.0 / f64::from(bidders));
     let (share, sigma) = (n * p, (n * p * (1.0 - p)).sqrt());
     for (device, won) in &wins {
