@@ -1,13 +1,16 @@
 //! `bidmesh-sim`: worlds of many devices, for people. See docs/testing.md.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use stateright::Model as _;
 
 use bidmesh_sim::campaign::{self, Swarm};
 use bidmesh_sim::invariants::Violation;
+use bidmesh_sim::model::{Budgets, Mesh, MeshModel, explore};
 use bidmesh_sim::scenario::{SCENARIOS, Scenario};
 use bidmesh_sim::story::Story;
 use bidmesh_sim::world::plan::{Plan, Size, Without};
@@ -104,12 +107,67 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         devices: usize,
     },
+    /// Explore a small mesh to its end: every order of deliveries, and every fault within the budgets.
+    Model(ModelArguments),
     /// How many events a second of processor time a world of this size does.
     Speed {
         /// bidmesh devices.
         #[arg(default_values_t = [8, 200, 10_000])]
         devices: Vec<usize>,
     },
+}
+
+/// A mesh and what may go wrong in it, each so often in its whole life.
+#[derive(Args)]
+struct ModelArguments {
+    /// Devices that ask one prompt each.
+    #[arg(long, default_value_t = 1)]
+    orchestrators: u8,
+    /// Devices that run prompts, one at a time.
+    #[arg(long, default_value_t = 2)]
+    bidders: u8,
+    /// Shell devices besides.
+    #[arg(long, default_value_t = 0)]
+    shells: u8,
+    /// Records are written later than others act.
+    #[arg(long)]
+    slow_store: bool,
+    /// Messages that are copied.
+    #[arg(long, default_value_t = 0)]
+    copies: u8,
+    /// Messages that are lost.
+    #[arg(long, default_value_t = 0)]
+    losses: u8,
+    /// Messages that arrive although their sender cannot know.
+    #[arg(long, default_value_t = 0)]
+    doubts: u8,
+    /// Messages whose sender hears late that they arrived.
+    #[arg(long, default_value_t = 0)]
+    lates: u8,
+    /// Deadlines that pass before what is on its way arrives.
+    #[arg(long, default_value_t = 0)]
+    wakes: u8,
+    /// Runs that fail.
+    #[arg(long, default_value_t = 0)]
+    errors: u8,
+    /// Runs that never end.
+    #[arg(long, default_value_t = 0)]
+    hangs: u8,
+    /// Bidders that lose power and come back.
+    #[arg(long, default_value_t = 0)]
+    crashes: u8,
+    /// Prompts that are given up.
+    #[arg(long, default_value_t = 0)]
+    cancels: u8,
+    /// Runs that tell text before they end.
+    #[arg(long, default_value_t = 0)]
+    texts: u8,
+    /// Stop after this time; what is left is not explored, and the exit code says so.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// Serve stateright's explorer at this address instead (127.0.0.1:3000), for a browser.
+    #[arg(long)]
+    explore: Option<SocketAddr>,
 }
 
 fn main() -> ExitCode {
@@ -132,6 +190,7 @@ fn main() -> ExitCode {
         Command::Shrink { seed, defect, to } => shrink(seed, defect, to.as_deref()),
         Command::Replay { file, quiet, html } => replay(&file, quiet, html.as_deref()),
         Command::Herd { devices } => herd(devices),
+        Command::Model(arguments) => model(&arguments),
         Command::Speed { devices } => speed(&devices),
     }
 }
@@ -340,6 +399,26 @@ fn herd(devices: usize) -> ExitCode {
         _ => println!("memory: not known on this system"),
     }
     exit
+}
+
+fn model(arguments: &ModelArguments) -> ExitCode {
+    let ModelArguments { orchestrators, bidders, shells, slow_store, .. } = *arguments;
+    let ModelArguments { copies, losses, doubts, lates, wakes, .. } = *arguments;
+    let ModelArguments { errors, hangs, crashes, cancels, texts, .. } = *arguments;
+    let budgets = Budgets { copies, losses, doubts, lates, wakes, errors, hangs, crashes, cancels, texts };
+    let mesh = Mesh { orchestrators, bidders, shells, slow_store, budgets };
+    if let Some(address) = arguments.explore {
+        println!("{mesh}: http://{address}/ until this is interrupted");
+        MeshModel::new(mesh).checker().serve(address);
+        return ExitCode::SUCCESS;
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let explored = explore(mesh, threads, Duration::from_secs(60 * arguments.minutes));
+    println!("{explored}");
+    if !explored.broken.is_empty() {
+        return ExitCode::from(129);
+    }
+    if explored.cut_off { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Resident memory in KiB, where the system tells it.
