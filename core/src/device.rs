@@ -4,9 +4,11 @@
 //! on until nothing more follows. The route is one `match`; what each message means is said beside it.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::net::SocketAddr;
+use core::ops::Deref;
 
 use crate::bidder::Bidder;
 use crate::canonical::{Canonical, Renewal};
@@ -30,6 +32,9 @@ mod leave;
 mod receive;
 
 use leave::Leaving;
+
+/// More than any input can lead to: each round tells the machines what became of the round before.
+const ROUNDS_MAX: u32 = 100_000;
 
 /// Who a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub struct Device {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Protocol {
     me: Me,
-    config: Config,
+    config: Settings,
     now: Time,
     peers: Peers,
     mail: Mail,
@@ -84,6 +89,23 @@ struct Protocol {
     /// What the store had, until the first input.
     restored: Option<Box<Restored>>,
     leaving: Option<Leaving>,
+}
+
+/// The settings, shared by all copies of a device: a model checker makes millions of them. They take no part in
+/// hashes, since hardly two devices that are compared differ in them; they do in `Eq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settings(Arc<Config>);
+
+impl Deref for Settings {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+impl Hash for Settings {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl PartialEq for Device {
@@ -109,7 +131,7 @@ impl Device {
         let restored = (!restored.records.is_empty()).then(|| Box::new(restored));
         let protocol = Protocol {
             me,
-            config,
+            config: Settings(Arc::new(config)),
             now: Time::ZERO,
             peers: Peers::default(),
             mail: Mail::default(),
@@ -398,7 +420,7 @@ impl Running<'_> {
     fn reconfigured(&mut self, config: Config) {
         let before = self.protocol.config.timing.ageing;
         let after = config.timing.ageing;
-        self.protocol.config = config;
+        self.protocol.config = Settings(Arc::new(config));
         self.protocol.orchestrator.requeue(before, after);
     }
 
@@ -442,7 +464,8 @@ impl Running<'_> {
 
     /// Goes on until nothing more follows from the input.
     fn settle(&mut self) {
-        loop {
+        for round in 0.. {
+            debug_assert!(round < ROUNDS_MAX, "what follows from one input has an end");
             let now = self.protocol.now;
             self.update_local();
             self.protocol.peers.advance(now);

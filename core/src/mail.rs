@@ -250,14 +250,14 @@ impl Mail {
             self.lanes.entry(to.clone()).or_default().queue.push_back(hello);
         }
         let lane = self.lanes.entry(to.clone()).or_default();
-        match lane.queue.front().copied() {
-            // A task goes before everything that has not left yet.
-            Some(front) if award => {
-                let flying = self.letters.get(&front).is_some_and(|l| l.state == State::Flying);
-                let place = usize::from(flying);
-                lane.queue.insert(place.min(lane.queue.len()), id);
-            }
-            _ => lane.queue.push_back(id),
+        if award {
+            // A task goes before everything that has not left yet. Not only the front may have: when a peer turns
+            // out to speak another dialect its lane holds letters of both.
+            let flies = |id: &SendId| self.letters.get(id).is_some_and(|l| l.state == State::Flying);
+            let place = lane.queue.iter().rposition(flies).map_or(0, |last| last + 1);
+            lane.queue.insert(place, id);
+        } else {
+            lane.queue.push_back(id);
         }
         self.move_lane(post, &to);
         self.share_tries_of_hello(&to, id);
@@ -501,7 +501,8 @@ impl Mail {
     /// A task may have gone before a letter to a shell device while that rested.
     fn may_fly(&self, id: SendId) -> bool {
         let Some(letter) = self.letters.get(&id) else { return false };
-        let first = || self.lanes.get(&letter.to).and_then(|lane| lane.queue.front());
+        let shell = |id: &&SendId| self.letters.get(id).is_some_and(|l| l.dialect.is_shell());
+        let first = || self.lanes.get(&letter.to).and_then(|lane| lane.queue.iter().find(shell));
         !letter.dialect.is_shell() || first() == Some(&id)
     }
 

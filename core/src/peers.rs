@@ -194,6 +194,12 @@ impl Peer {
         if self.boot.as_ref() == Some(boot) {
             return BootSeen::Present;
         }
+        if self.boot.is_none() && self.old_boots.back() == Some(boot) {
+            // It spoke once without its marker (a HELLO that was cut off is a shell device's): it was there all along.
+            self.old_boots.pop_back();
+            self.boot = Some(boot.clone());
+            return BootSeen::First;
+        }
         if self.old_boots.contains(boot) {
             self.old_boot_messages += 1;
             return BootSeen::Old { equivocation: self.old_boot_messages == 3 };

@@ -79,6 +79,20 @@ fn the_last_four_boots_are_known_again() {
 }
 
 #[test]
+fn a_marker_that_was_missing_once_is_believed_when_it_is_back() {
+    let mut peers = known(&["B"]);
+    let b = id("B");
+    assert_eq!(peers.see_boot(&b, Some(&boot("aaaaaaaa")), at(1)), Some(BootSeen::First));
+    assert_eq!(peers.see_boot(&b, Some(&boot("bbbbbbbb")), at(2)), Some(BootSeen::Restarted));
+    // A HELLO that was cut off before its marker.
+    assert_eq!(peers.see_boot(&b, None, at(3)), None);
+    assert!(!peers.get(&b).unwrap().is_bidmesh());
+    assert_eq!(peers.see_boot(&b, Some(&boot("bbbbbbbb")), at(4)), Some(BootSeen::First), "not a restart");
+    let old = BootSeen::Old { equivocation: false };
+    assert_eq!(peers.see_boot(&b, Some(&boot("aaaaaaaa")), at(5)), Some(old));
+}
+
+#[test]
 fn what_a_person_removed_stays_out_until_a_person_adds_it() {
     let mut peers = known(&["B", "C"]);
     let config = Config::default();
