@@ -10,6 +10,8 @@
 mod checks;
 #[path = "support/examples.rs"]
 mod examples;
+#[path = "support/shell.rs"]
+mod shell;
 
 use std::collections::BTreeMap;
 use std::fs;
