@@ -151,3 +151,21 @@ fn it_goes_on_as_the_device_itself_would() {
     assert_eq!(played.canonical(), other.canonical());
     assert_eq!(other.canonical(), other.canonical().device.canonical(Canonical::PRESENT), "once is enough");
 }
+
+#[test]
+fn an_answer_that_its_driver_owes_is_awaited_as_long_as_by_the_device_itself() {
+    let me = Identity { device: id("A"), address: Some(address(1)) };
+    let mut device = Device::new(me, Seed::from(1), Config::default(), Restored::default());
+    let mut out = Outbox::default();
+    device.handle(Time::ZERO, Input::PeersEdited(vec![(id("B"), address(2))]), &mut out);
+    let sends = out.actions.iter().filter_map(|action| match action {
+        Action::Send { give_up_at, .. } => Some(*give_up_at),
+        _ => None,
+    });
+    // Half a second after the HELLO should have been delivered or not, its driver has said neither.
+    let now = sends.max().unwrap() + Duration::from_millis(500);
+    let canonical = device.canonical(now);
+    let left = |device: &Device, now: Time| device.deadline().map(|(at, _)| at.since(now));
+    assert_eq!(left(&device, now), Some(Duration::from_millis(500)));
+    assert_eq!(left(&canonical.device, Canonical::PRESENT), left(&device, now));
+}

@@ -1,7 +1,8 @@
 //! What must be true of any bytes. Each check panics where it is not.
 
 use bidmesh_core::wire::{
-    Body, DecodeError, DecodeErrorKind, Decoded, Dialect, Framer, Framing, Message, WireLimits, decode, encode,
+    Body, DecodeError, DecodeErrorKind, Decoded, Dialect, Framer, Framing, Message, WireLimits, decode,
+    encode,
 };
 
 use crate::shell::Echo;

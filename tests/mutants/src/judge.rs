@@ -81,7 +81,7 @@ pub fn judge(number: u32, tests: &[Test], seeds: u32) -> Result<Verdict, Failed>
     for test in tests.iter().filter(|test| number == 0 || test.reaches.contains(&number)) {
         came_past += 1;
         // Without a mutant there is nothing to write down, which is quicker; and the machine may be busy.
-        let limit = 5 + 5 * test.took.as_secs();
+        let limit = 2 + 4 * test.took.as_secs();
         let status = run(test, seeds, limit, &[("MUTANT", &number.to_string())])?;
         if status.signal() == Some(CPU_TIME_SPENT) {
             return Ok(Verdict::TimedOut(test.name.clone()));
@@ -95,7 +95,7 @@ pub fn judge(number: u32, tests: &[Test], seeds: u32) -> Result<Verdict, Failed>
 
 /// Runs one test in a process of its own with so many seconds of processor time.
 fn run(test: &Test, seeds: u32, seconds: u64, environment: &[(&str, &String)]) -> Result<ExitStatus, Failed> {
-    let limits = format!("ulimit -t {seconds}; ulimit -v {MEMORY_MAX}; ulimit -c 0; exec \"$@\"");
+    let limits = format!("ulimit -S -t {seconds}; ulimit -v {MEMORY_MAX}; ulimit -c 0; exec \"$@\"");
     let mut command = Command::new("bash");
     command.args(["-c", &limits, "bash"]).arg(&test.program).args(["--exact", &test.name, "--test-threads=1"]);
     command.current_dir(&test.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
