@@ -405,6 +405,9 @@ impl World {
                 );
             }
         }
+        if self.twinned {
+            sleeps_until_its_deadline(device, now);
+        }
         if let Some((at, _)) = device.deadline() {
             let rest = at.since(now);
             self.later(rest, Happens::Wake(node));
@@ -669,6 +672,24 @@ impl World {
         }
         ended
     }
+}
+
+/// Nothing is due before the deadline, and something is due then: whoever is woken in between does nothing, and
+/// whoever is woken at the deadline has another one.
+fn sleeps_until_its_deadline(device: &Device, now: Time) {
+    let woken = |device: &mut Device, at: Time| {
+        let mut out = Outbox::default();
+        device.handle(at, Input::Wake, &mut out);
+        out
+    };
+    let deadline = device.deadline().map_or(now + Duration::from_secs(10_000), |(at, _)| at);
+    assert!(deadline > now, "it has done all that is due: {:?}", device.deadline());
+    let (mut straight, mut early) = (device.clone(), device.clone());
+    let (half, last) = (now + deadline.since(now) / 2, now + (deadline.since(now) - Duration::from_nanos(1)));
+    for at in [half, last] {
+        assert!(woken(&mut early, at) == Outbox::default(), "nothing is due before {deadline}");
+    }
+    assert!(woken(&mut straight, deadline) == woken(&mut early, deadline) && straight == early, "{deadline}");
 }
 
 /// The device without its history, and the input as that one knows it; `None` if that is about a letter, a run

@@ -78,10 +78,7 @@ struct Player {
 }
 
 fn me() -> Identity {
-    Identity {
-        device: DeviceId::new("A").unwrap(),
-        address: Some(SocketAddr::from(([10, 0, 0, 1], 9999))),
-    }
+    Identity { device: DeviceId::new("A").unwrap(), address: Some(SocketAddr::from(([10, 0, 0, 1], 9999))) }
 }
 
 struct Peer {
@@ -207,7 +204,8 @@ impl Player {
     /// Power is lost and comes back at once: the device begins anew, at time zero, with what its store has.
     fn restart(&mut self) {
         let now = self.now;
-        let records = self.written.iter().map(|(record, at)| (record.clone(), now.saturating_sub(*at))).collect();
+        let records =
+            self.written.iter().map(|(record, at)| (record.clone(), now.saturating_sub(*at))).collect();
         for (_, at) in &mut self.written {
             *at = Duration::ZERO;
         }
@@ -218,7 +216,8 @@ impl Player {
         let device = Device::new(me(), Seed::from(self.starts), self.config.clone(), Restored { records });
         self.names.boot(device.snapshot(Time::ZERO).boot.as_str(), &format!("a{}", self.starts));
         self.device = Some(device);
-        let lines = self.peers.iter().map(|(name, peer)| (DeviceId::new(name).unwrap(), peer.address)).collect();
+        let lines =
+            self.peers.iter().map(|(name, peer)| (DeviceId::new(name).unwrap(), peer.address)).collect();
         self.handle(Input::PeersEdited(lines));
     }
 

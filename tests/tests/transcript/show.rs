@@ -72,8 +72,10 @@ pub(super) fn decision(decision: &Decision) -> Vec<String> {
         auctions.push(format!("auction {}", list(&line)));
         auctions.extend(auction.answers.iter().map(|answer| list(&serde_json::to_value(answer).unwrap())));
     }
-    let happened =
-        decision.happened.iter().map(|line| format!("happened {}", list(&serde_json::to_value(line).unwrap())));
+    let happened = decision
+        .happened
+        .iter()
+        .map(|line| format!("happened {}", list(&serde_json::to_value(line).unwrap())));
     let fields = head.as_object_mut().unwrap();
     fields.remove("auctions");
     fields.remove("happened");
