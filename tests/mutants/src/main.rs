@@ -24,7 +24,7 @@ use tree::{Fates, Tree};
 type Failed = String;
 
 /// The tests that judge core; `purity` builds a package of its own, and says nothing about behaviour.
-const TESTS: [&str; 14] = [
+const TESTS: [&str; 15] = [
     "--lib",
     "--test=canonical",
     "--test=fuzz_corpus",
@@ -38,6 +38,7 @@ const TESTS: [&str; 14] = [
     "--test=wire_properties",
     "--test=wire_shell",
     "--test=wire_snapshots",
+    "--test=words",
     "--test=transcripts",
 ];
 
@@ -68,8 +69,8 @@ fn all() -> Result<(), Failed> {
 
     let mutants = list::of_core(&repository)?;
     let mut verdicts = Verdicts::open(out.join("verdicts.tsv"));
-    let tree = Tree::copy(&repository, &out)?;
-    let fates = tree.plant(&repository, &mutants)?;
+    let tree = Tree::copy(&repository, &out, &mutants)?;
+    let fates = tree.plant(&mutants)?;
     let programs = tree.build_tests(&TESTS)?;
     let tests = judge::measure(&programs, &tree.folder, seeds, &out)?;
     eprintln!("{} mutants, {} of them planted, {} tests", mutants.len(), planted(&mutants, &fates), tests.len());
@@ -87,7 +88,7 @@ fn all() -> Result<(), Failed> {
     let verdicts = Mutex::new(verdicts);
     judge_planted(&planted, &mutants, &tests, (seeds, jobs), &verdicts)?;
     let mut verdicts = verdicts.into_inner().map_err(|error| error.to_string())?;
-    judge_alone(&alone, &mutants, &tree, &repository, (seeds, &out), &mut verdicts)?;
+    judge_alone(&alone, &mutants, &tree, (seeds, &out), &mut verdicts)?;
     table(&mutants, &verdicts);
     Ok(())
 }
@@ -127,25 +128,21 @@ fn judge_alone(
     numbers: &[u32],
     mutants: &[Mutant],
     tree: &Tree,
-    repository: &Path,
     (seeds, out): (u32, &Path),
     verdicts: &mut Verdicts,
 ) -> Result<(), Failed> {
-    for file in mutants.iter().map(|mutant| &mutant.file) {
-        fs::copy(repository.join(file), tree.folder.join(file)).map_err(|error| format!("{file}: {error}"))?;
-    }
+    tree.clear()?;
     let mut tests = None;
     for number in numbers {
         let mutant = &mutants[*number as usize - 1];
-        let path = tree.folder.join(&mutant.file);
-        let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
-        let (start, end) = (mutant.span.start.offset(&text), mutant.span.end.offset(&text));
+        let text = tree.original(&mutant.file);
+        let (start, end) = (mutant.span.start.offset(text), mutant.span.end.offset(text));
         let changed = format!("{} {} {}", &text[..start], mutant.replacement, &text[end..]);
         if tests.is_none() {
             let programs = tree.build_tests(&TESTS)?;
             tests = Some(judge::measure(&programs, &tree.folder, seeds, out)?);
         }
-        fs::write(&path, changed).map_err(|error| error.to_string())?;
+        tree.replace(&mutant.file, &changed)?;
         let verdict = if tree.compiles()? {
             // The programs are in the same places as without the mutant.
             tree.build_tests(&TESTS)?;
@@ -153,7 +150,7 @@ fn judge_alone(
         } else {
             "unviable".into()
         };
-        fs::write(&path, &text).map_err(|error| error.to_string())?;
+        tree.replace(&mutant.file, text)?;
         eprintln!("{} (alone): {verdict}", mutant.name);
         verdicts.note(&mutant.name, verdict)?;
     }

@@ -18,6 +18,8 @@ const ROUNDS_MAX: usize = 60;
 pub struct Tree {
     pub folder: PathBuf,
     pub target: PathBuf,
+    /// The files with mutants, as they were when they were copied.
+    originals: BTreeMap<String, String>,
 }
 
 /// What became of the mutants on the way to a build.
@@ -31,8 +33,8 @@ pub struct Fates {
 
 impl Tree {
     /// Copies what git knows of `repository`, with the changes that are not committed.
-    pub fn copy(repository: &Path, out: &Path) -> Result<Self, Failed> {
-        let tree = Self { folder: out.join("tree"), target: out.join("target") };
+    pub fn copy(repository: &Path, out: &Path, mutants: &[Mutant]) -> Result<Self, Failed> {
+        let mut tree = Self { folder: out.join("tree"), target: out.join("target"), originals: BTreeMap::new() };
         if tree.folder.exists() {
             fs::remove_dir_all(&tree.folder).map_err(|error| error.to_string())?;
         }
@@ -51,6 +53,10 @@ impl Tree {
             }
             fs::copy(repository.join(name), &to).map_err(|error| format!("{name}: {error}"))?;
         }
+        for Mutant { file, .. } in mutants {
+            let text = fs::read_to_string(tree.folder.join(file)).map_err(|error| format!("{file}: {error}"))?;
+            tree.originals.entry(file.clone()).or_insert(text);
+        }
         let switch = repository.join("tests/mutants/switch");
         let switch = switch.canonicalize().map_err(|error| format!("{}: {error}", switch.display()))?;
         // Outside of the copy: a workspace takes every package in its folder for its own.
@@ -67,11 +73,11 @@ impl Tree {
     }
 
     /// Plants all mutants, and takes out those that do not compile.
-    pub fn plant(&self, repository: &Path, mutants: &[Mutant]) -> Result<Fates, Failed> {
+    pub fn plant(&self, mutants: &[Mutant]) -> Result<Fates, Failed> {
         let mut fates = Fates::default();
         let mut constant = BTreeSet::new();
         for round in 1..=ROUNDS_MAX {
-            let planted = self.write(repository, mutants, &fates, &constant)?;
+            let planted = self.write(mutants, &fates, &constant)?;
             let complaints = self.check()?;
             if complaints.is_empty() {
                 for file in planted.values() {
@@ -98,7 +104,6 @@ impl Tree {
 
     fn write(
         &self,
-        repository: &Path,
         mutants: &[Mutant],
         fates: &Fates,
         constant: &BTreeSet<String>,
@@ -112,12 +117,26 @@ impl Tree {
         }
         let mut written = BTreeMap::new();
         for (file, mutants) in by_file {
-            let text = fs::read_to_string(repository.join(file)).map_err(|error| format!("{file}: {error}"))?;
-            let planted = plant(&text, &mutants, constant)?;
+            let planted = plant(self.original(file), &mutants, constant)?;
             fs::write(self.folder.join(file), &planted.text).map_err(|error| format!("{file}: {error}"))?;
             written.insert(file.to_owned(), planted);
         }
         Ok(written)
+    }
+
+    /// A file without mutants.
+    pub fn original(&self, file: &str) -> &str {
+        self.originals.get(file).map_or("", String::as_str)
+    }
+
+    /// Puts all files back as they were.
+    pub fn clear(&self) -> Result<(), Failed> {
+        self.originals.iter().try_for_each(|(file, text)| self.replace(file, text))
+    }
+
+    /// Puts `text` in the place of a file.
+    pub fn replace(&self, file: &str, text: &str) -> Result<(), Failed> {
+        fs::write(self.folder.join(file), text).map_err(|error| format!("{file}: {error}"))
     }
 
     /// What the compiler has against core; nothing if it compiles.

@@ -155,6 +155,7 @@ impl Player {
                 Ok(())
             }
             Some("restart") => {
+                read::configure(&mut self.config, rest)?;
                 self.restart();
                 Ok(())
             }
@@ -211,6 +212,7 @@ impl Player {
         }
         self.starts += 1;
         self.sends.clear();
+        self.tried.clear();
         self.writes.clear();
         self.now = Duration::ZERO;
         let device = Device::new(me(), Seed::from(self.starts), self.config.clone(), Restored { records });
