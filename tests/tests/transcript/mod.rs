@@ -246,7 +246,8 @@ impl Player {
                     Some("unreachable") => SendFailure::Unreachable,
                     Some("reset") => SendFailure::Reset,
                     Some("ambiguous") => SendFailure::Ambiguous,
-                    _ => return Err("failed PEER TYPE refused|unreachable|reset|ambiguous".into()),
+                    Some("too_long") => SendFailure::TooLong,
+                    _ => return Err("failed PEER TYPE refused|unreachable|reset|ambiguous|too_long".into()),
                 };
                 Input::SendFailed { send: self.find_send(rest.get(..2).unwrap_or_default())?, why }
             }
@@ -354,7 +355,12 @@ impl Player {
     fn act(&mut self, action: &Action) {
         let again = matches!(action, Action::Send { id, .. } if !self.tried.insert(*id));
         if let Some(line) = show::action(action).filter(|_| self.retries || !again) {
-            let line = self.names.hide(&line);
+            let mut line = self.names.hide(&line);
+            if let Action::Send { device, to, .. } = action
+                && self.peers.get(device.as_str()).is_some_and(|peer| peer.address != *to)
+            {
+                line.push_str(&format!(" at {to}"));
+            }
             self.told.push(line);
         }
         match action {

@@ -66,6 +66,7 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "bid_deadline" => timing.bid_deadline = time()?,
             "result_timeout" => timing.result_timeout = time()?,
             "result_kept" => timing.result_kept = time()?,
+            "ageing" => timing.ageing = time()?,
             "run_limit" => timing.run_limit = time()?,
             "attempts" => limits.attempts = u32::from(small()?),
             "auctions" => limits.auctions = u32::from(small()?),
