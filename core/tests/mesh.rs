@@ -394,7 +394,9 @@ impl World {
         twin.handle(now, input, &mut twins_out);
         assert!(twin == *device && twins_out == out, "the same inputs have the same outputs");
         if let Some((twin, input)) = &mut canonical {
-            twin.handle(Canonical::PRESENT, input.clone(), &mut Outbox::default());
+            let mut twins_out = Outbox::default();
+            twin.handle(Canonical::PRESENT, input.clone(), &mut twins_out);
+            assert_eq!(kinds(&twins_out), kinds(&out), "without its history it does otherwise: {input:?}");
             let (twin, real) = (twin.canonical(Canonical::PRESENT), device.canonical(now));
             if twin.device != real.device {
                 let (left, right) = (in_common(&twin.device), in_common(&real.device));
@@ -702,12 +704,26 @@ fn without_history(device: &Device, now: Time, input: &Input) -> Option<(Device,
     let canonical = device.canonical(now);
     let mut input = input.clone();
     match &mut input {
-        Input::Delivered { send } | Input::SendFailed { send, .. } => *send = canonical.send(*send)?,
+        Input::Delivered { send } | Input::SendFailed { send, .. } => {
+            assert_eq!(canonical.send(*send).is_some(), canonical.sends.contains(send), "{send:?}");
+            *send = canonical.send(*send)?;
+        }
         Input::Generated { run, .. } | Input::Ran { run, .. } => *run = canonical.run(*run)?,
-        Input::Persisted { sequence, .. } => *sequence = canonical.sequence(*sequence)?,
+        Input::Persisted { sequence, .. } => {
+            assert_eq!(canonical.sequence(*sequence).is_some(), canonical.sequences.contains(sequence));
+            *sequence = canonical.sequence(*sequence)?;
+        }
         _ => {}
     }
     Some((canonical.device, input))
+}
+
+/// What was done and noticed, without names and numbers.
+fn kinds(out: &Outbox) -> (Vec<std::mem::Discriminant<Action>>, Vec<std::mem::Discriminant<Event>>) {
+    (
+        out.actions.iter().map(std::mem::discriminant).collect(),
+        out.events.iter().map(std::mem::discriminant).collect(),
+    )
 }
 
 /// A device as text, without the names of bids, which hold the moment at which each was made, and without speeds.

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+use bidmesh_core::id::DeviceId;
 use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::wire::{
-    Bid, Body, Capacity, DecodeError, DecodeErrorKind, Decoded, Framer, Framing, Reason, Status, WireLimits,
-    decode,
+    Bid, Body, Capacity, DecodeError, DecodeErrorKind, Decoded, Dialect, Framer, Framing, Message, Reason,
+    Status, WireLimits, decode, encode,
 };
 
 fn read(bytes: impl AsRef<[u8]>) -> Result<Decoded, DecodeError> {
@@ -349,6 +350,9 @@ fn what_follows_a_whole_message_unmakes_it() {
     assert_eq!(framer.push(b"BYE|A|{}"), Framing::Whole);
     assert_eq!(framer.push(b" \r\n"), Framing::Whole);
     assert_ne!(framer.push(b"x"), Framing::Whole);
+    let mut framer = Framer::new(WireLimits::default());
+    assert_eq!(framer.push(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}"), Framing::Whole);
+    assert_ne!(framer.push(b"{"), Framing::Whole, "another object begins");
     assert!(read("BYE|A|{} \r\nx").is_err());
 }
 
@@ -420,6 +424,8 @@ fn heads_may_be_as_long_as_their_limits() {
     assert_eq!(framing(&message), framing("TEXT|A|x"));
     let known = format!("ACK|{from}|{{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}}");
     assert_eq!(framing(&known), Framing::Whole);
+    let longer = format!("ACK|{}|{{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}}", "f".repeat(120));
+    assert!(matches!(framing(&longer), Framing::WholeAfter(_)), "that head is none");
     let (task, device) = ("t".repeat(64), "d".repeat(64));
     let raw = format!(
         r#"RESULT|A|{{"task_id": "{task}", "device_id": "{device}", "status": "completed", "output": "a\\b"}}"#
@@ -448,5 +454,20 @@ fn the_closing_bracket_is_judged_once() {
     assert_eq!(framer.push(b"\n"), Framing::Whole);
     // Something after the object: the message is no longer whole.
     assert_ne!(framer.push(b"x"), Framing::Whole);
+    let mut framer = Framer::new(WireLimits::default());
+    assert_eq!(framer.push(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}"), Framing::Whole);
+    assert_ne!(framer.push(b"{"), Framing::Whole, "another object begins");
     assert_ne!(framing(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}{"), Framing::Whole);
+}
+
+#[test]
+fn what_is_no_type_is_not_written() {
+    for (kind, fits) in [("FOO_2", true), ("", false), ("a", false), ("A|B", false), (&"K".repeat(33), false)]
+    {
+        let body = Body::Unknown { kind: kind.into(), payload: "x".into() };
+        let message = Message { from: DeviceId::new("A").unwrap(), marker: None, body };
+        for dialect in [Dialect::Bidmesh, Dialect::Shell, Dialect::ShellLiteral] {
+            assert_eq!(encode(&message, dialect).is_ok(), fits, "{kind:?} {dialect:?}");
+        }
+    }
 }
