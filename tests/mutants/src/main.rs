@@ -24,13 +24,14 @@ use tree::{Fates, Tree};
 type Failed = String;
 
 /// The tests that judge core; `purity` builds a package of its own, and says nothing about behaviour.
-const TESTS: [&str; 15] = [
+const TESTS: [&str; 16] = [
     "--lib",
     "--test=canonical",
     "--test=fuzz_corpus",
     "--test=fuzz_worlds",
     "--test=legacy_samples",
     "--test=mesh",
+    "--test=progress",
     "--test=protocol_document",
     "--test=restore",
     "--test=wire_decode",
