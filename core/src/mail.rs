@@ -8,6 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use crate::canonical::Renewal;
 use crate::config::Config;
@@ -19,6 +20,10 @@ use crate::wire::{Advertised, Body, Dialect, Marker, Message};
 
 use crate::context::Me;
 use crate::peers::Peers;
+
+/// The driver answers for a letter when its time is over; with this much more its answer, which knows more, arrives
+/// before the letter is given up.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
 /// All letters of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -176,8 +181,7 @@ impl Letter {
     fn timer(&self) -> Time {
         match self.state {
             State::Resting(until) => until.min(self.give_up_at),
-            // The driver answers by then; the margin lets its answer, which knows more, arrive first.
-            State::Flying => self.try_until + core::time::Duration::from_secs(1),
+            State::Flying => self.try_until + ANSWER_MARGIN,
             State::Waiting => self.give_up_at,
         }
     }
@@ -515,7 +519,7 @@ impl Mail {
     }
 
     /// After sleep: what is on its way gets a little more time.
-    pub(crate) fn grace(&mut self, now: Time, more: core::time::Duration) {
+    pub(crate) fn grace(&mut self, now: Time, more: Duration) {
         let ids: Vec<SendId> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in ids {
@@ -583,7 +587,8 @@ impl Mail {
             let heard = peers.get(&letter.to).and_then(|peer| peer.heard);
             letter.sent = by.sent(letter.sent, heard);
             letter.give_up_at = by.due(letter.give_up_at);
-            letter.try_until = by.due(letter.try_until);
+            let margin = if letter.state == State::Flying { ANSWER_MARGIN } else { Duration::ZERO };
+            letter.try_until = by.past(letter.try_until, margin);
             letter.failing_since =
                 letter.failing_since.map(|since| by.past(since, config.timing.patience_refused / 2));
             if let State::Resting(until) = &mut letter.state {

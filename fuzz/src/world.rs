@@ -101,6 +101,8 @@ struct Node {
 #[derive(Default)]
 struct Told {
     admitted: u32,
+    /// Somebody asked in a former start.
+    restored: bool,
     outcomes: u32,
     text: u64,
 }
@@ -272,8 +274,10 @@ impl<'a> World<'a> {
             Report::Outcome { task, outcome } => {
                 let told = told.entry(task).or_default();
                 told.outcomes += 1;
-                // Whoever comes again with the key of a task that ended is told its outcome, too.
-                assert!(told.outcomes <= told.admitted.max(1), "one outcome for each who asked");
+                // Whoever comes again with the key of a task that ended is told its outcome, too, and whoever asked
+                // before the power was lost is still owed one.
+                let asked = told.admitted + u32::from(told.restored);
+                assert!(told.outcomes <= asked, "one outcome for each who asked");
                 if told.outcomes == 1 && told.text > 0 && !outcome.output.is_empty() {
                     assert_eq!(told.text, outcome.output.len() as u64, "what was shown is the answer");
                 }
@@ -536,7 +540,11 @@ impl<'a> World<'a> {
         n.starts += 1;
         n.runs.clear();
         n.unwritten.clear();
-        n.told.clear();
+        let tasks = n.written.iter().filter_map(|(record, _)| match record {
+            Record::Task { task, .. } => Some(task.clone()),
+            _ => None,
+        });
+        n.told = tasks.map(|task| (task, Told { restored: true, ..Told::default() })).collect();
         n.halted = false;
         // A device's time begins anew at each start; this world's goes on, which is as if it had slept till now.
         let now = self.now;

@@ -550,6 +550,9 @@ fn describe(ctx: &Context<'_>, auction: &Auction) -> String {
         let name = if ctx.is_me(device) { "this device" } else { device.as_str() };
         told.push(format!("{name} {what}"));
     }
+    if told.is_empty() {
+        return "none of the devices that it is for is in the address book any more".into();
+    }
     let rest = told.len().saturating_sub(NAMED_IN_A_SENTENCE);
     told.truncate(NAMED_IN_A_SENTENCE);
     if rest > 0 {

@@ -1,3 +1,5 @@
+use alloc::format;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -23,6 +25,31 @@ fn known(names: &[&str]) -> Peers {
         peers.introduce(&id(name), address(u8::try_from(n).unwrap()), at(0), 10).unwrap();
     }
     peers
+}
+
+#[test]
+fn an_idle_peer_leaves_nothing_to_wait_for() {
+    let mut peers = known(&["B"]);
+    let timing = Timing::default();
+    let idle = Capacity { slots: 2, running: 1, yours: 1 };
+    peers.believe(&id("B"), at(1), Some(idle), None, &timing);
+    assert_eq!(peers.deadline(), None);
+    peers.believe(&id("B"), at(2), Some(Capacity { yours: 0, ..idle }), None, &timing);
+    assert_eq!(peers.deadline().map(|(until, _)| until), Some(at(2) + timing.belief));
+}
+
+#[test]
+fn the_starts_of_a_peer_that_lost_its_marker_are_four_as_well() {
+    let mut peers = known(&["B"]);
+    for n in 1..=6 {
+        peers.see_boot(&id("B"), Some(&boot(&format!("b{n}"))), at(n));
+        peers.see_boot(&id("B"), None, at(n));
+    }
+    let seen = |peers: &mut Peers, name: &str| peers.see_boot(&id("B"), Some(&boot(name)), at(9));
+    for old in ["b3", "b4", "b5", "b6"] {
+        assert!(matches!(seen(&mut peers, old), Some(BootSeen::Old { .. })), "{old}");
+    }
+    assert_eq!(seen(&mut peers, "b2"), Some(BootSeen::First), "the oldest are forgotten");
 }
 
 #[test]
