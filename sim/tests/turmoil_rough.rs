@@ -158,7 +158,7 @@ fn connections_that_break_anywhere_end_no_prompt_twice() {
 fn thirty_devices_answer_a_burst_of_prompts() {
     let device = |n: u32| {
         let plan = Plan::new(&format!("D{n}")).cpu(n);
-        if n % 5 == 0 { plan.acts([]) } else { plan }
+        if n.is_multiple_of(5) { plan.acts([]) } else { plan }
     };
     let mut mesh = Mesh::builder(86).tick(Duration::from_millis(10)).plans((0..30).map(device)).build();
     mesh.pass(2 * SECOND);
