@@ -102,6 +102,8 @@ enum Happens {
     GiveUp(usize, u64, TaskId),
     Sensors(usize),
     Strike(Fault),
+    /// A device falls in the middle of something.
+    Falls(usize, Fault),
     Return(usize),
     Awake(usize),
     Unclog(usize),
@@ -122,6 +124,7 @@ pub struct World {
     links: Links,
     link: Choices,
     storm: Choices,
+    aim: Choices,
     runs: Choices,
     shell: Choices,
     now: Duration,
@@ -171,6 +174,7 @@ impl World {
             links: Links::new(everybody + 1),
             link: Choices::split(seed ^ plan.varied.links, "link"),
             storm: Choices::split(seed, "storm"),
+            aim: Choices::split(seed, "aim"),
             runs: Choices::split(seed, "runs"),
             shell: Choices::split(seed, "shell"),
             now: Duration::ZERO,
@@ -279,6 +283,7 @@ impl World {
                 | Happens::Ask(_)
                 | Happens::GiveUp(..)
                 | Happens::Strike(_)
+                | Happens::Falls(..)
                 | Happens::Sensors(_)
                 | Happens::ShellAsks(_) => true,
                 _ => false,
@@ -483,6 +488,7 @@ impl World {
             }
             Happens::Sensors(node) => self.sense(node),
             Happens::Strike(fault) => self.strike(fault),
+            Happens::Falls(node, fault) => self.falls(node, fault),
             Happens::Return(node) => self.come_back(node),
             Happens::Awake(node) => {
                 if self.nodes[node].power == Power::Asleep(self.now) {

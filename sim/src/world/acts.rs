@@ -88,6 +88,7 @@ impl World {
             return self.answer(node, patience, why);
         };
         let phase = Phase::of(&message.body);
+        self.aim(node, target, phase);
         let crossing = Crossing { from: node, to: target, phase, bytes: size(&message), patience };
         let storm = self.stormy();
         let mut passage = self.links.pass(&mut self.link, &mut self.faults, crossing, storm);

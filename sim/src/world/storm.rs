@@ -132,6 +132,31 @@ impl World {
         }
     }
 
+    /// A TASK, or a result, is on its way: moments so short that a fault at any time hardly ever meets them. One of the
+    /// two falls now and then before it has done with it.
+    pub(super) fn aim(&mut self, from: usize, to: usize, phase: Phase) {
+        if !self.stormy() || !matches!(phase, Phase::Awarded | Phase::Finished) {
+            return;
+        }
+        for fault in [Fault::Killed, Fault::PowerLost, Fault::OrchestratorLost] {
+            if self.faults.has(fault) && self.aim.percent(3) {
+                let victim = if fault == Fault::OrchestratorLost || self.aim.percent(50) { from } else { to };
+                let after = self.aim.millis(0, 60);
+                self.later(after, Happens::Falls(victim, fault));
+            }
+        }
+    }
+
+    /// Unless it is down already, or the storm is over.
+    pub(super) fn falls(&mut self, node: usize, fault: Fault) {
+        if !self.stormy() || node >= self.nodes.len() || !self.is_on(node) {
+            return;
+        }
+        let phase = self.phase_of(node);
+        self.faults.count(fault, phase);
+        self.fall(node, fault != Fault::Killed);
+    }
+
     /// Links stop one by one over seconds, and return in another order.
     fn swizzle(&mut self, all: usize) {
         let mut stopped: Vec<usize> = (0..all).filter(|_| self.storm.percent(50)).collect();
