@@ -196,7 +196,7 @@ impl World {
             verbose,
             tracing: false,
             trace: String::new(),
-            twinned: seed % 5 == 0,
+            twinned: seed.is_multiple_of(5),
             choices,
         };
         for node in 0..size as usize {
