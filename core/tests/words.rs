@@ -9,9 +9,10 @@ use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, ID_BYTES_MAX};
 use bidmesh_core::input::{SendFailure, Submission, Written};
 use bidmesh_core::load::{DeciCelsius, Percent};
-use bidmesh_core::outbox::{Refusal, Unsaid};
+use bidmesh_core::outbox::{OutcomeStatus, Refusal, Unsaid};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::restore::Restored;
+use bidmesh_core::wire::Reason;
 use bidmesh_core::{Config, Device, Identity, Input, Outbox, Time};
 
 #[test]
@@ -31,8 +32,55 @@ fn every_refusal_says_what_to_do() {
         lines.push(format!("{unsaid:?}: {}", unsaid.words()));
     }
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn every_failure_and_every_reason_is_half_a_sentence_about_a_device() {
+    let failures = [
+        SendFailure::Refused,
+        SendFailure::Unreachable,
+        SendFailure::Reset,
+        SendFailure::Ambiguous,
+        SendFailure::NotSpoken,
+        SendFailure::TooLong,
+        SendFailure::Overloaded,
+    ];
+    let reasons = [
+        Reason::Busy,
+        Reason::Full,
+        Reason::Battery,
+        Reason::Heat,
+        Reason::Paused,
+        Reason::Leaving,
+        Reason::NoExecutor,
+        Reason::UnknownTaskType,
+        Reason::Malformed,
+        Reason::TooLong,
+        Reason::Stranger,
+        Reason::Stale,
+        Reason::Cancelled,
+        Reason::Unknown,
+        Reason::Other("the moon is full".into()),
+    ];
+    let failures = failures.iter().map(|why| format!("it {}", why.words()));
+    let reasons = reasons.iter().map(|why| format!("{why}: {}", why.words()));
+    insta::assert_snapshot!(failures.chain(reasons).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn words_in_json_are_the_words_in_logs() {
     for written in [Written::Durable, Written::NotKept, Written::Failed] {
         assert_eq!(serde_json::to_value(written).unwrap(), written.as_str());
+    }
+    for status in [
+        OutcomeStatus::Completed,
+        OutcomeStatus::Failed,
+        OutcomeStatus::Nobody,
+        OutcomeStatus::Expired,
+        OutcomeStatus::Cancelled,
+        OutcomeStatus::Decided,
+    ] {
+        assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
     }
 }
 

@@ -36,7 +36,12 @@ pub enum Verdict {
 }
 
 /// Finds all tests and measures each. `seeds` are for the mesh test.
-pub fn measure(programs: &[(String, PathBuf)], tree: &Path, seeds: u32, out: &Path) -> Result<Vec<Test>, Failed> {
+pub fn measure(
+    programs: &[(String, PathBuf)],
+    tree: &Path,
+    seeds: u32,
+    out: &Path,
+) -> Result<Vec<Test>, Failed> {
     let mut tests = Vec::new();
     for (target, program) in programs {
         let folder = tree.join(if target == "transcripts" { "tests" } else { "core" });
@@ -97,11 +102,19 @@ pub fn judge(number: u32, tests: &[Test], seeds: u32) -> Result<Verdict, Failed>
 fn run(test: &Test, seeds: u32, seconds: u64, environment: &[(&str, &String)]) -> Result<ExitStatus, Failed> {
     let limits = format!("ulimit -S -t {seconds}; ulimit -v {MEMORY_MAX}; ulimit -c 0; exec \"$@\"");
     let mut command = Command::new("bash");
-    command.args(["-c", &limits, "bash"]).arg(&test.program).args(["--exact", &test.name, "--test-threads=1"]);
+    command.args(["-c", &limits, "bash"]).arg(&test.program).args([
+        "--exact",
+        &test.name,
+        "--test-threads=1",
+    ]);
     command.current_dir(&test.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.envs(environment.iter().copied());
     // The same cases each time, and none written into the tree.
-    command.envs([("PROPTEST_RNG_SEED", "1"), ("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1"), ("INSTA_UPDATE", "no")]);
+    command.envs([
+        ("PROPTEST_RNG_SEED", "1"),
+        ("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1"),
+        ("INSTA_UPDATE", "no"),
+    ]);
     command.env("SEEDS", seeds.to_string()).env("RUST_BACKTRACE", "0");
     command.status().map_err(|error| format!("{}: {error}", test.name))
 }
@@ -128,8 +141,11 @@ impl Verdicts {
     /// Notes one.
     pub fn note(&mut self, name: &str, verdict: String) -> Result<(), Failed> {
         self.by_name.insert(name.to_owned(), verdict);
-        let lines: Vec<String> = self.by_name.iter().map(|(name, verdict)| format!("{name}\t{verdict}\n")).collect();
+        let lines: Vec<String> =
+            self.by_name.iter().map(|(name, verdict)| format!("{name}\t{verdict}\n")).collect();
         let new = self.path.with_extension("new");
-        fs::write(&new, lines.concat()).and_then(|()| fs::rename(&new, &self.path)).map_err(|error| error.to_string())
+        fs::write(&new, lines.concat())
+            .and_then(|()| fs::rename(&new, &self.path))
+            .map_err(|error| error.to_string())
     }
 }

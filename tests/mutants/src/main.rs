@@ -74,7 +74,12 @@ fn all() -> Result<(), Failed> {
     let fates = tree.plant(&mutants)?;
     let programs = tree.build_tests(&TESTS)?;
     let tests = judge::measure(&programs, &tree.folder, seeds, &out)?;
-    eprintln!("{} mutants, {} of them planted, {} tests", mutants.len(), planted(&mutants, &fates), tests.len());
+    eprintln!(
+        "{} mutants, {} of them planted, {} tests",
+        mutants.len(),
+        planted(&mutants, &fates),
+        tests.len()
+    );
 
     for number in &fates.unviable {
         verdicts.note(&mutants[*number as usize - 1].name, "unviable".into())?;
@@ -120,7 +125,9 @@ fn judge_planted(
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked".to_owned())?)
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| "a worker panicked".to_owned())?)
     })
 }
 
@@ -179,7 +186,9 @@ fn table(mutants: &[Mutant], verdicts: &Verdicts) {
             row[1 + kind] += 1;
         }
     }
-    println!("| file | mutants | unviable | killed | timed out | missed | not judged | killed or timed out |");
+    println!(
+        "| file | mutants | unviable | killed | timed out | missed | not judged | killed or timed out |"
+    );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (file, [all, unviable, killed, timed_out, missed, open]) in counts {
         let viable = (all - unviable).max(1);

@@ -24,13 +24,8 @@ pub struct Planted {
 /// Plants `mutants` (by number) into `text`. Functions named in `constant` stay `const`, without mutants.
 pub fn plant(text: &str, mutants: &[(u32, &Mutant)], constant: &BTreeSet<String>) -> Result<Planted, Failed> {
     let file = syn::parse_file(text).map_err(|error| error.to_string())?;
-    let mut finder = Finder {
-        text,
-        wanted: BTreeMap::new(),
-        sites: BTreeMap::new(),
-        used: BTreeSet::new(),
-        constant,
-    };
+    let mut finder =
+        Finder { text, wanted: BTreeMap::new(), sites: BTreeMap::new(), used: BTreeSet::new(), constant };
     for (number, mutant) in mutants {
         finder.wanted.entry(mutant.span.start.offset(text)).or_default().push((*number, mutant));
     }
@@ -57,12 +52,14 @@ enum Site {
     Constant,
 }
 
+/// By begin and end, the outermost first; insertions, which have no length, before all.
+type Sites = BTreeMap<(usize, std::cmp::Reverse<usize>, bool), (Range<usize>, Site)>;
+
 struct Finder<'a> {
     text: &'a str,
     /// By where they begin.
     wanted: BTreeMap<usize, Vec<(u32, &'a Mutant)>>,
-    /// By begin and end, the outermost first; insertions, which have no length, before all.
-    sites: BTreeMap<(usize, std::cmp::Reverse<usize>, bool), (Range<usize>, Site)>,
+    sites: Sites,
     used: BTreeSet<u32>,
     constant: &'a BTreeSet<String>,
 }
@@ -70,7 +67,9 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn at(&self, offset: usize, genre: Genre) -> Vec<(u32, String)> {
         let here = self.wanted.get(&offset).into_iter().flatten();
-        here.filter(|(_, mutant)| mutant.genre == genre).map(|(n, mutant)| (*n, mutant.replacement.clone())).collect()
+        here.filter(|(_, mutant)| mutant.genre == genre)
+            .map(|(n, mutant)| (*n, mutant.replacement.clone()))
+            .collect()
     }
 
     fn site(&mut self, range: Range<usize>, numbers: impl IntoIterator<Item = u32>, site: Site) {
@@ -195,7 +194,7 @@ fn bytes(span: Span) -> Range<usize> {
 
 struct Writer<'a> {
     text: &'a str,
-    sites: BTreeMap<(usize, std::cmp::Reverse<usize>, bool), (Range<usize>, Site)>,
+    sites: Sites,
     out: String,
     ranges: Vec<(Range<usize>, u32)>,
 }
@@ -233,7 +232,8 @@ impl Writer<'_> {
             Site::Binary { left, operator, right, mutants } => {
                 self.out.push('(');
                 for (number, other) in mutants {
-                    let changed = format!("{} {other} {}", &self.text[left.clone()], &self.text[right.clone()]);
+                    let changed =
+                        format!("{} {other} {}", &self.text[left.clone()], &self.text[right.clone()]);
                     self.switched(number, &changed);
                 }
                 self.out.push_str("{ ");

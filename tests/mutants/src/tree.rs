@@ -34,7 +34,8 @@ pub struct Fates {
 impl Tree {
     /// Copies what git knows of `repository`, with the changes that are not committed.
     pub fn copy(repository: &Path, out: &Path, mutants: &[Mutant]) -> Result<Self, Failed> {
-        let mut tree = Self { folder: out.join("tree"), target: out.join("target"), originals: BTreeMap::new() };
+        let mut tree =
+            Self { folder: out.join("tree"), target: out.join("target"), originals: BTreeMap::new() };
         if tree.folder.exists() {
             fs::remove_dir_all(&tree.folder).map_err(|error| error.to_string())?;
         }
@@ -54,7 +55,8 @@ impl Tree {
             fs::copy(repository.join(name), &to).map_err(|error| format!("{name}: {error}"))?;
         }
         for Mutant { file, .. } in mutants {
-            let text = fs::read_to_string(tree.folder.join(file)).map_err(|error| format!("{file}: {error}"))?;
+            let text =
+                fs::read_to_string(tree.folder.join(file)).map_err(|error| format!("{file}: {error}"))?;
             tree.originals.entry(file.clone()).or_insert(text);
         }
         let switch = repository.join("tests/mutants/switch");
@@ -62,8 +64,10 @@ impl Tree {
         // Outside of the copy: a workspace takes every package in its folder for its own.
         let manifest = tree.folder.join("core/Cargo.toml");
         let text = fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
-        let dependency = format!("[dependencies]\nmutant-switch = {{ path = {:?} }}\n", switch.display().to_string());
-        fs::write(&manifest, text.replacen("[dependencies]\n", &dependency, 1)).map_err(|error| error.to_string())?;
+        let dependency =
+            format!("[dependencies]\nmutant-switch = {{ path = {:?} }}\n", switch.display().to_string());
+        fs::write(&manifest, text.replacen("[dependencies]\n", &dependency, 1))
+            .map_err(|error| error.to_string())?;
         // Where a mutant computes what the compiler sees overflow, the test that comes past it shall say so.
         let library = tree.folder.join("core/src/lib.rs");
         let text = fs::read_to_string(&library).map_err(|error| error.to_string())?;
@@ -172,12 +176,12 @@ impl Tree {
         command.args(["--package", "bidmesh-core", "--package", "bidmesh-tests"]).args(targets);
         let output = command.stderr(Stdio::null()).output().map_err(|error| format!("cargo: {error}"))?;
         if !output.status.success() {
-            let why = messages(&output.stdout).filter_map(|message| message.message).find(|m| m.level == "error");
+            let why =
+                messages(&output.stdout).filter_map(|message| message.message).find(|m| m.level == "error");
             return Err(why.map_or("cargo test --no-run fails".into(), |message| message.rendered));
         }
-        let built = messages(&output.stdout).filter_map(|message| {
-            Some((message.target?.name, message.executable?, message.profile?))
-        });
+        let built = messages(&output.stdout)
+            .filter_map(|message| Some((message.target?.name, message.executable?, message.profile?)));
         Ok(built.filter(|(_, _, profile)| profile.test).map(|(name, path, _)| (name, path)).collect())
     }
 
@@ -203,9 +207,11 @@ fn sort_out(
         let spans = complaint.spans.iter().filter(|span| span.is_primary == primary);
         spans
             .filter_map(|span| {
-                let around = planted.get(&span.file_name)?.ranges.iter().filter(|(range, _)| {
-                    range.start <= span.byte_start && span.byte_end <= range.end
-                });
+                let around = planted
+                    .get(&span.file_name)?
+                    .ranges
+                    .iter()
+                    .filter(|(range, _)| range.start <= span.byte_start && span.byte_end <= range.end);
                 around.min_by_key(|(range, _)| range.len()).map(|(_, number)| *number)
             })
             .collect()
@@ -218,8 +224,10 @@ fn sort_out(
     for number in &blamed {
         let mutant = &mutants[*number as usize - 1];
         // Behind a switch two types must agree that need not agree without: `impl Trait`.
-        let by_itself = matches!(code, "E0282" | "E0283" | "E0308" | "E0381" | "E0382" | "E0499" | "E0502" | "E0505");
-        if by_itself && !(code == "E0308" && mutant.genre != Genre::FnValue) && !mutant.replacement.is_empty() {
+        let by_itself =
+            matches!(code, "E0282" | "E0283" | "E0308" | "E0381" | "E0382" | "E0499" | "E0502" | "E0505");
+        if by_itself && !(code == "E0308" && mutant.genre != Genre::FnValue) && !mutant.replacement.is_empty()
+        {
             fates.alone.insert(*number);
         } else {
             fates.unviable.insert(*number);
