@@ -91,7 +91,8 @@ impl World {
         }
     }
 
-    /// L6: auctions × 2 × peers + 6 × awards, where nothing was refused, lost or copied.
+    /// L6: auctions × 2 × peers + 6 × awards, where nothing was refused, lost or copied. Before a peer is heard for the
+    /// first time it is asked as a shell device is, and then once more.
     fn judge_economy(&mut self) {
         if self.faults.armed().next().is_some() || !self.shells.is_empty() {
             return;
@@ -100,7 +101,7 @@ impl World {
         for node in 0..self.nodes.len() {
             for (id, task) in &self.oracle.view(node).tasks {
                 let awards = u32::try_from(task.awards.len()).unwrap_or(u32::MAX);
-                let allowed = task.auctions * 2 * peers + 6 * awards;
+                let allowed = (task.auctions * 2 + 1) * peers + 6 * awards;
                 let sent =
                     self.oracle.messages().find(|(name, _)| *name == id.as_str()).map_or(0, |(_, n)| n);
                 if sent > allowed && !self.plan.small_core {
