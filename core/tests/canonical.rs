@@ -188,3 +188,29 @@ fn a_result_that_is_being_written_is_one_record_that_is_owed_an_answer() {
     assert_eq!(canonical.sequences, written.into_iter().collect::<Vec<_>>());
     assert_eq!(canonical.sequence(written.unwrap()).map(|sequence| sequence.0), Some(1));
 }
+
+#[test]
+fn a_hello_that_was_answered_a_short_while_ago_is_not_answered_again() {
+    let hello = |device: &mut Device, now: Time, boot: u64| {
+        let marker = Some(Marker { version: Marker::VERSION, boot: BootId::draw(Seed::from(boot)) });
+        let message = Message { from: id("B"), marker, body: Body::Hello(address(2).into()) };
+        let message = Ok(Decoded { message, repairs: Repairs::default() });
+        let mut out = Outbox::default();
+        device.handle(now, Input::Received { source: address(2), message }, &mut out);
+        let answers = |action: &&Action| matches!(action, Action::Send { message, .. } if matches!(message.body, Body::Hello(_)));
+        out.actions.iter().filter(answers).count()
+    };
+    for (pause, answers) in [(3, 0), (9, 0), (10, 1), (11, 1)] {
+        let mut played = Played::new();
+        let now = Time::from_start(Duration::from_secs(100));
+        assert_eq!(hello(&mut played.device, now, 2), 1, "B is new");
+        let now = now + Duration::from_secs(pause);
+        let mut canonical = played.device.canonical(now).device;
+        assert_eq!(hello(&mut played.device, now, 3), answers, "after {pause} s");
+        assert_eq!(
+            hello(&mut canonical, Canonical::PRESENT, 3),
+            answers,
+            "after {pause} s, without its history"
+        );
+    }
+}
