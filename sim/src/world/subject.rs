@@ -63,7 +63,7 @@ defects! {
     Spins "spins" "a deadline stays in the past" "S12",
     Draws "draws" "a bid holds a number that is drawn anew each time" "S13",
     DeafWhileBusy "deaf-while-busy" "a device that runs a prompt answers no question" "L8",
-    PilesUp "piles-up" "a device that says that it is full counts as free" "L4",
+    PilesUp "piles-up" "a device that says that it is full counts as free" "L4" "S4",
     NeverForgiven "never-forgiven" "a device that could not be reached once is never heard again" "L3",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
 }
