@@ -7,6 +7,7 @@ use std::process::Command;
 use bidmesh_sim::campaign::{self, Swarm};
 use bidmesh_sim::known_seeds;
 use bidmesh_sim::scenario::{SCENARIOS, Scenario};
+use bidmesh_sim::world::fault::Fault;
 use bidmesh_sim::world::plan::{Size, Without};
 use bidmesh_sim::world::{Defect, World};
 
@@ -69,6 +70,15 @@ fn a_herd_of_a_thousand_answers_every_prompt() {
 }
 
 #[test]
-fn the_table_of_a_small_campaign() {
-    insta::assert_snapshot!(campaign::swarm(few(100), |_| {}).to_string());
+fn the_table_says_what_happened_and_what_never_did() {
+    let report = campaign::swarm(few(20), |_| {});
+    let table = report.to_string();
+    for fault in Fault::ALL {
+        let row = format!("{:<5} {}", fault.number(), fault.words());
+        assert_eq!(table.matches(&row).count(), 1, "{table}");
+    }
+    let missing = report.missing_faults();
+    assert!(!missing.is_empty(), "twenty worlds cannot meet everything");
+    assert!(table.contains(&format!("never happened: {}", missing.join(", "))), "{table}");
+    assert!(table.ends_with("no rule was broken"), "{table}");
 }
