@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bidmesh_core::Input;
 use bidmesh_io_tokio::driver::End;
 use bidmesh_io_tokio::execute::Executor;
-use bidmesh_io_tokio::files::MeshDirectory;
 use serde_json::json;
 use tokio::pin;
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,9 +28,9 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     let lock = directory.lock().map_err(device::of_files)?;
     let without_a_model = if device::is_built_in()
         && flags.executor.is_none()
-        && device::configured_executor(shared)?.is_none()
+        && device::configured_executor(&directory)?.is_none()
     {
-        offer_a_model(&output, &directory, &flags, &mut signals).await?
+        device::offer_a_model(&directory, &output, flags.yes, &mut signals).await?
     } else {
         false
     };
@@ -81,28 +80,6 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
         }
         Ended::AtOnce => Err(Failure::silent(Exit::Cancelled)),
     }
-}
-
-/// Whether the device stays without a model.
-#[cfg(feature = "slm")]
-async fn offer_a_model(
-    output: &Output,
-    directory: &MeshDirectory,
-    flags: &DeviceFlags,
-    signals: &mut Signals,
-) -> Result<bool, Failure> {
-    use crate::command::model::{Offer, Shelf, offer};
-    Ok(offer(&Shelf::of(directory)?, output, flags.yes, signals).await? == Offer::Declined)
-}
-
-#[cfg(not(feature = "slm"))]
-async fn offer_a_model(
-    _: &Output,
-    _: &MeshDirectory,
-    _: &DeviceFlags,
-    _: &mut Signals,
-) -> Result<bool, Failure> {
-    Ok(false)
 }
 
 /// Loads what takes long to load, and says how that went.

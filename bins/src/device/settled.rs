@@ -14,8 +14,7 @@ use bidmesh_io_tokio::files::{DirectoryLock, MeshDirectory, Settings, Watcher};
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::{HeatSource, SystemSensors, SystemSensorsOptions, npu};
 
-use super::{Blueprint, DeviceFlags, directory, embedded, of_files};
-use crate::cli::Shared;
+use super::{Blueprint, DeviceFlags, embedded, of_files};
 use crate::exit::Failure;
 use crate::output::Output;
 
@@ -121,9 +120,8 @@ impl Settled {
 }
 
 /// What was said that should run prompts, by the settings of a directory; `None`: nobody has said.
-pub fn configured_executor(shared: &Shared) -> Result<Option<ExecutorSpec>, Failure> {
-    let settings =
-        Settings::load(&directory(shared)?, &DeviceFlags::default().overrides()).map_err(of_files)?;
+pub fn configured_executor(directory: &MeshDirectory) -> Result<Option<ExecutorSpec>, Failure> {
+    let settings = Settings::load(directory, &DeviceFlags::default().overrides()).map_err(of_files)?;
     spec_of(settings.values())
 }
 

@@ -1,7 +1,6 @@
 //! The one thread that a model lives in. It takes prompts one after the other, reads each in pieces and writes its
 //! answer token by token; between any two steps it looks whether the answer is still wanted.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,6 +17,7 @@ use super::model::{ModelSettings, State};
 use super::sample::{Sampler, Sampling};
 use super::tokenizer::Tokenizer;
 use super::transformer::Transformer;
+use crate::panics;
 
 /// How many tokens of a prompt are read between two looks at whether it is still wanted.
 const CHUNK: usize = 32;
@@ -225,11 +225,9 @@ fn check_memory(needed: u64) -> Result<(), SlmError> {
 fn unharmed<T>(work: impl FnOnce() -> Result<T, SlmError>) -> Result<T, SlmError> {
     // Weights do not change, and what an answer was changing is dropped.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(SlmError::new(format!("the arithmetic of it failed: {}", words_of(&*panic))))
+        Err(SlmError::new(format!(
+            "the arithmetic of it failed: {}",
+            panics::said(&*panic).unwrap_or("without a word")
+        )))
     })
-}
-
-fn words_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
