@@ -4,6 +4,7 @@
 //! on until nothing more follows. The route is one `match`; what each message means is said beside it.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -11,7 +12,7 @@ use core::net::SocketAddr;
 use core::ops::Deref;
 
 use crate::bidder::Bidder;
-use crate::canonical::{Canonical, Renewal};
+use crate::canonical::{Canonical, Numbers, Renewal};
 use crate::chronicle::Chronicle;
 use crate::config::Config;
 use crate::context::{Context, Me};
@@ -21,7 +22,7 @@ use crate::id::{BootId, DeviceId, TaskId};
 use crate::input::Input;
 use crate::mail::{Draft, Mail, News, Purpose};
 use crate::orchestrator::Orchestrator;
-use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report, Unsaid};
+use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report, Sequence, Unsaid};
 use crate::peers::Peers;
 use crate::restore::Restored;
 use crate::snapshot::{Snapshot, Usage};
@@ -239,8 +240,10 @@ impl Device {
         let mut protocol = self.protocol.clone();
         let now = now.max(protocol.now);
         let Protocol { me, config, peers, mail, orchestrator, bidder, leaving, .. } = &mut protocol;
-        let sequences = orchestrator.open_sequences().chain(bidder.open_sequences()).collect();
-        let by = Renewal::new(now, mail.open(), bidder.open_runs(), sequences);
+        let sequences: BTreeSet<Sequence> =
+            orchestrator.open_sequences().chain(bidder.open_sequences()).collect();
+        let (sends, runs) = (mail.open(), bidder.open_runs());
+        let by = Renewal::new(now, Numbers { sends, runs, sequences: sequences.into_iter().collect() });
         // Letters look at when their receivers were heard.
         mail.canonical(&by, peers, config);
         peers.canonical(&by, &config.timing);
@@ -249,11 +252,10 @@ impl Device {
         if let Some(Leaving::Working { by: end, .. } | Leaving::Parting { by: end }) = leaving {
             *end = by.due(*end);
         }
-        me.sequence = by.sequences.len() as u64;
+        me.sequence = by.numbers.sequences.len() as u64;
         protocol.now = Canonical::PRESENT;
-        let Renewal { sends, runs, sequences, .. } = by;
         let device = Self { protocol, chronicle: Chronicle::default() };
-        Canonical { device, sends, runs, sequences }
+        Canonical { device, numbers: by.numbers }
     }
 
     /// Walks every invariant.

@@ -574,6 +574,7 @@ impl Mail {
         }
     }
 }
+
 impl Mail {
     /// The letters on their way, oldest first.
     pub(crate) fn open(&self) -> Vec<SendId> {
@@ -582,7 +583,7 @@ impl Mail {
 
     /// Without its history (`crate::canonical`).
     pub(crate) fn canonical(&mut self, by: &Renewal, peers: &Peers, config: &Config) {
-        let number = |id: SendId| by.send(id);
+        let number = |id: SendId| by.numbers.send(id);
         for letter in self.letters.values_mut() {
             let heard = peers.get(&letter.to).and_then(|peer| peer.heard);
             letter.sent = by.sent(letter.sent, heard);

@@ -580,6 +580,7 @@ impl Peers {
         assert!(self.order.iter().all(|id| self.book.contains_key(id)), "and only peers have one");
     }
 }
+
 impl Peers {
     /// Without its history (`crate::canonical`). What was measured or said for people only is left out.
     pub(crate) fn canonical(&mut self, by: &Renewal, timing: &Timing) {
@@ -594,7 +595,7 @@ impl Peers {
             }
             if let Some(question) = &mut peer.question {
                 question.since = question.since.map(|since| by.past(since, timing.patience_shell));
-                question.letter = question.letter.and_then(|letter| by.send(letter));
+                question.letter = question.letter.and_then(|letter| by.numbers.send(letter));
                 question.until = by.due(question.until);
             }
             peer.bid = None;

@@ -141,10 +141,10 @@ fn it_goes_on_as_the_device_itself_would() {
     let now = Time::from_start(played.now);
     assert_eq!(left(&canonical.device, Canonical::PRESENT), left(&played.device, now));
     let run = played.runs[0];
-    assert_eq!(canonical.run(run).map(|run| run.0), Some(1), "what is open is numbered from one");
+    assert_eq!(canonical.numbers.run(run).map(|run| run.0), Some(1), "what is open is numbered from one");
     let mut other = Played { device: canonical.device.clone(), ..Played::new() };
     other.now = Canonical::PRESENT.since_start();
-    other.runs = vec![canonical.run(run).unwrap()];
+    other.runs = vec![canonical.numbers.run(run).unwrap()];
     for played in [&mut played, &mut other] {
         ends(played);
         played.wait(Duration::from_secs(3));
@@ -185,8 +185,8 @@ fn a_result_that_is_being_written_is_one_record_that_is_owed_an_answer() {
         _ => None,
     });
     let canonical = played.canonical();
-    assert_eq!(canonical.sequences, written.into_iter().collect::<Vec<_>>());
-    assert_eq!(canonical.sequence(written.unwrap()).map(|sequence| sequence.0), Some(1));
+    assert_eq!(canonical.numbers.sequences, written.into_iter().collect::<Vec<_>>());
+    assert_eq!(canonical.numbers.sequence(written.unwrap()).map(|sequence| sequence.0), Some(1));
 }
 
 #[test]

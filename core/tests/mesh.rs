@@ -705,13 +705,20 @@ fn without_history(device: &Device, now: Time, input: &Input) -> Option<(Device,
     let mut input = input.clone();
     match &mut input {
         Input::Delivered { send } | Input::SendFailed { send, .. } => {
-            assert_eq!(canonical.send(*send).is_some(), canonical.sends.contains(send), "{send:?}");
-            *send = canonical.send(*send)?;
+            assert_eq!(
+                canonical.numbers.send(*send).is_some(),
+                canonical.numbers.sends.contains(send),
+                "{send:?}"
+            );
+            *send = canonical.numbers.send(*send)?;
         }
-        Input::Generated { run, .. } | Input::Ran { run, .. } => *run = canonical.run(*run)?,
+        Input::Generated { run, .. } | Input::Ran { run, .. } => *run = canonical.numbers.run(*run)?,
         Input::Persisted { sequence, .. } => {
-            assert_eq!(canonical.sequence(*sequence).is_some(), canonical.sequences.contains(sequence));
-            *sequence = canonical.sequence(*sequence)?;
+            assert_eq!(
+                canonical.numbers.sequence(*sequence).is_some(),
+                canonical.numbers.sequences.contains(sequence)
+            );
+            *sequence = canonical.numbers.sequence(*sequence)?;
         }
         _ => {}
     }

@@ -519,7 +519,7 @@ impl Work {
     pub(super) fn canonical(&mut self, by: &Renewal) {
         match &mut self.state {
             State::Running(running) => {
-                running.run = by.run(running.run).unwrap_or(running.run);
+                running.run = by.numbers.run(running.run).unwrap_or(running.run);
                 running.started = by.due(running.started);
                 running.first_text = running.first_text.map(|at| by.due(at));
                 running.limit_by = by.due(running.limit_by);
@@ -530,10 +530,10 @@ impl Work {
             }
             State::Kept(kept) => {
                 kept.speed = None;
-                kept.sequence = kept.sequence.and_then(|sequence| by.sequence(sequence));
+                kept.sequence = kept.sequence.and_then(|sequence| by.numbers.sequence(sequence));
                 kept.expires = by.due(kept.expires);
                 kept.offer_at = by.due(kept.offer_at);
-                kept.letter = kept.letter.and_then(|letter| by.send(letter));
+                kept.letter = kept.letter.and_then(|letter| by.numbers.send(letter));
             }
         }
     }
