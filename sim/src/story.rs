@@ -10,7 +10,7 @@ use crate::world::plan::{Plan, Size, Without};
 use crate::world::{Defect, Summary, World};
 
 /// What a file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Story {
     /// What was found, a line each, for people.
     pub about: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Played {
 impl Story {
     /// A failure that was made smaller.
     pub fn of(seed: u64, defect: Option<Defect>, without: Without) -> Self {
-        let mut story = Self { about: Vec::new(), seed, defect, without, breaks: None, lines: Vec::new() };
+        let mut story = Self { seed, defect, without, ..Self::default() };
         let played = story.play();
         if let Some(violation) = &played.summary.violation {
             story.about = vec![violation.to_string()];
@@ -146,14 +146,7 @@ impl FromStr for Story {
     /// # Errors
     /// The line that cannot be read, and why.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut story = Self {
-            about: Vec::new(),
-            seed: 0,
-            defect: None,
-            without: Without::default(),
-            breaks: None,
-            lines: Vec::new(),
-        };
+        let mut story = Self::default();
         let mut seed = None;
         let mut lines = text.lines().enumerate();
         for (number, line) in lines.by_ref() {

@@ -7,18 +7,7 @@ use std::time::Duration;
 
 use bidmesh_sim::model::{Budgets, Mesh, explore};
 
-const NONE: Budgets = Budgets {
-    copies: 0,
-    losses: 0,
-    doubts: 0,
-    lates: 0,
-    wakes: 0,
-    errors: 0,
-    hangs: 0,
-    crashes: 0,
-    cancels: 0,
-    texts: 0,
-};
+const NONE: Budgets = Budgets::NONE;
 /// Far more than any mesh takes that is explored to its end.
 const LIMIT: Duration = Duration::from_secs(600);
 /// How long the others are explored.
