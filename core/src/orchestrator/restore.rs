@@ -85,8 +85,10 @@ impl Orchestrator {
 
     fn restore_award(&mut self, ctx: &mut Context<'_>, task: &mut Task, awarded: Awarded) {
         if let Some((number, _)) = task.current() {
-            // A later award means that the earlier one had been given up.
+            // A later award means that the earlier one had been given up. Whether it had been accepted no record says:
+            // it does not count, or a task whose workers were out of reach would fail for having been started again.
             self.supersede_quietly(ctx, task, number);
+            task.accepted_runs = task.accepted_runs.saturating_sub(1);
         }
         task.last_award = task.last_award.max(awarded.attempt);
         task.tried.insert(awarded.device.clone());
@@ -127,6 +129,7 @@ impl Orchestrator {
         ctx.peers.award(&awarded.device, false, ctx.now, true);
         self.awards.insert(awarded.award, (task.number, awarded.attempt));
         task.attempts.insert(awarded.attempt, attempt);
+        self.forget_old_attempts(task);
         task.phase = Phase::Awarded { attempt: awarded.attempt, auction };
     }
 
