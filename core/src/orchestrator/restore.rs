@@ -85,10 +85,8 @@ impl Orchestrator {
 
     fn restore_award(&mut self, ctx: &mut Context<'_>, task: &mut Task, awarded: Awarded) {
         if let Some((number, _)) = task.current() {
-            // A later award means that the earlier one had been given up. Whether it had been accepted no record says:
-            // it does not count, or a task whose workers were out of reach would fail for having been started again.
+            // A later award means that the earlier one had been given up.
             self.supersede_quietly(ctx, task, number);
-            task.accepted_runs = task.accepted_runs.saturating_sub(1);
         }
         task.last_award = task.last_award.max(awarded.attempt);
         task.tried.insert(awarded.device.clone());
