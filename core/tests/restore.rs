@@ -151,6 +151,15 @@ fn an_awarded_task_is_asked_for_before_it_is_auctioned_again() {
 }
 
 #[test]
+fn awards_that_were_given_up_are_bounded() {
+    let mut records = vec![(accepted("task_1", None, None), SECOND)];
+    records.extend((1..=40).map(|attempt| (awarded("task_1", attempt, Dialect::Bidmesh), SECOND)));
+    // It checks itself: no more are remembered than of a task that was never interrupted.
+    let device = Restarted::with(records);
+    assert_eq!(device.sent(), ["HELLO", "QUERY"], "only the latest is asked for");
+}
+
+#[test]
 fn an_award_that_the_worker_does_not_know_goes_to_the_next() {
     let records =
         vec![(accepted("task_1", None, None), SECOND), (awarded("task_1", 1, Dialect::Bidmesh), SECOND)];

@@ -81,6 +81,9 @@ pub struct Oracle {
     awards: BTreeSet<String>,
     /// Messages that name a task.
     messages: BTreeMap<String, u32>,
+    /// Two devices have one id. Each hides the other's marker, so a third may take both for a shell device and write for
+    /// a shell's `echo` what no echo reads; what that garbles is nobody's defect but theirs.
+    pub doubled: bool,
     /// Auctions of all devices.
     pub auctions: u64,
     /// Bids that counted in them.

@@ -411,6 +411,7 @@ impl World {
             self.faults.count(Fault::Doubled, fault::Phase::Idle);
             let (id, place) = (self.nodes[first].id.clone(), self.nodes[last].address);
             self.oracle.rename(last, id.clone());
+            self.oracle.doubled = true;
             let device = self.device(last, &id, place, 0, Restored::default());
             let node = &mut self.nodes[last];
             (node.id, node.doubles) = (id, Some(first));

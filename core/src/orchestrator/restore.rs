@@ -127,6 +127,7 @@ impl Orchestrator {
         ctx.peers.award(&awarded.device, false, ctx.now, true);
         self.awards.insert(awarded.award, (task.number, awarded.attempt));
         task.attempts.insert(awarded.attempt, attempt);
+        self.forget_old_attempts(task);
         task.phase = Phase::Awarded { attempt: awarded.attempt, auction };
     }
 

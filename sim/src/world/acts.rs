@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use bidmesh_core::id::{AwardId, DeviceId};
 use bidmesh_core::input::{Priority, Prompts, RunOutcome, SendFailure, Written};
 use bidmesh_core::outbox::{RunId, SendId};
 use bidmesh_core::policy::Policy;
-use bidmesh_core::wire::{
-    Body, Decoded, Dialect, Message, Repairs, Status, TaskResult, Text, WireLimits, decode, encode,
-};
+use bidmesh_core::wire::{Body, Decoded, Dialect, Message, Repairs, Text, WireLimits, decode, encode};
 use bidmesh_core::{Action, Input, Report, Submission, Time};
 
 use super::choices::Choices;
@@ -267,11 +264,6 @@ impl World {
         self.generate(node, run, &output, pace.first.min(takes), takes, pieces);
         let output: Text = output.into();
         self.oracle.produced(&id, &prompt, &output);
-        if self.faults.has(Fault::Doubled)
-            && let Some(misread) = misread(&id, label, &output)
-        {
-            self.oracle.produced(&id, &prompt, &misread);
-        }
         let outcome = outcome.unwrap_or_else(|| RunOutcome::Completed(output.into()));
         self.answer(node, takes, Input::Ran { run, outcome });
     }
@@ -366,25 +358,6 @@ impl World {
         }
         submission.dry_run = choices.percent(4);
         submission.attached = choices.percent(70);
-    }
-}
-
-/// What a bidmesh device reads of an answer that was written for a shell's `echo`. Two devices with one id hide each
-/// other's markers, so a third may take both for a shell device; what that garbles is nobody's defect but theirs.
-fn misread(from: &DeviceId, award: &str, output: &Text) -> Option<Text> {
-    let result = TaskResult {
-        award: AwardId::new(award).ok(),
-        device: Some(from.as_str().into()),
-        status: Status::Completed,
-        output: output.clone(),
-        output_was_not_utf8: false,
-        speed: None,
-    };
-    let message = Message { from: from.clone(), marker: None, body: Body::Result(result) };
-    let read = decode(&encode(&message, Dialect::Shell).ok()?, &WireLimits::default()).ok()?;
-    match read.message.body {
-        Body::Result(result) => Some(result.output),
-        _ => None,
     }
 }
 
