@@ -93,11 +93,12 @@ impl Court<'_> {
         self.judge_with(number, reaching)
     }
 
-    /// Judges the code as it stands, with all tests; those first that come past a mutant of `near`.
+    /// Judges the code as it stands, with the tests that come past a mutant of `near`, or with all if none does.
     pub fn judge_as_it_stands(&self, near: &BTreeSet<u32>, tests: &[Test]) -> Result<Verdict, Failed> {
-        let (first, last): (Vec<&Test>, Vec<&Test>) =
+        let (nearest, rest): (Vec<&Test>, Vec<&Test>) =
             tests.iter().partition(|test| !test.reaches.is_disjoint(near));
-        self.judge_with(0, first.into_iter().chain(last))
+        let judges = if nearest.is_empty() { rest } else { nearest };
+        self.judge_with(0, judges.into_iter())
     }
 
     fn judge_with<'t>(&self, number: u32, tests: impl Iterator<Item = &'t Test>) -> Result<Verdict, Failed> {
