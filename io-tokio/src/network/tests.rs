@@ -225,6 +225,7 @@ async fn a_flood_after_the_message_ends_early() {
         more += 1024;
     }
     assert!(more < 256 * 1024, "{more} bytes were taken");
+    assert!(more > 96 * 1024, "more than what is under way is read, or netcats saw a reset: {more}");
     assert!(receive(&network).await.message.is_ok());
 }
 
@@ -314,6 +315,23 @@ async fn time_that_runs_out_says_how_far_the_message_came() {
     assert_eq!(sent, Ok(()));
     let _never = world.peer(1000);
     assert_eq!(network.send(text("x"), Duration::ZERO).await, Err(SendFailure::Ambiguous));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_is_read_up_to_a_limit() {
+    for (back, expected) in [(64 * 1024, Ok(())), (64 * 1024 + 1, Err(SendFailure::Ambiguous))] {
+        let (world, network) = world(TcpLimits::default()).await;
+        let mut peer = world.peer(1000);
+        let begun = Instant::now();
+        let (sent, ()) = tokio::join!(network.send(text("x"), Duration::from_secs(2)), async {
+            peer.read_to_end(&mut Vec::new()).await.unwrap();
+            // Whoever sends too much is not listened to any more.
+            drop(peer.write_all(&vec![b'x'; back]).await);
+            drop(peer);
+        });
+        assert_eq!(sent, expected, "{back} bytes");
+        assert!(begun.elapsed() < 2 * MILLISECOND, "it does not take the whole time to see it");
+    }
 }
 
 #[tokio::test(start_paused = true)]
