@@ -213,6 +213,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nothing_is_looked_at_after_the_end() {
+        let mut sampler = sampler();
+        reading(&mut sampler).await;
+        sampler.stop();
+        assert!(timeout(Duration::from_secs(3600), reading(&mut sampler)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_executor_that_fails_to_answer_is_not_available() {
         let mut sampler = sampler();
         assert!(ability(&mut sampler).await.available);
