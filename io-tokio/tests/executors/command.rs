@@ -307,6 +307,25 @@ async fn a_reader_that_is_stuck_does_not_keep_a_run_from_being_stopped() {
 }
 
 #[tokio::test]
+async fn what_a_child_prints_after_the_leader_ended_is_part_of_the_answer() {
+    // The child prints when the fifo's only writer, the leader, is gone. One end of the two is closed at once.
+    let child = "mkfifo $DIR/end; (read -r x < $DIR/end; printf late) &";
+    let script = Script::new(&format!("exec 2>&-; {child} exec 3> $DIR/end; printf 'soon '"));
+    assert_eq!(run(&script.executor, job("x")).await.0, completed("soon late"));
+    let child = "mkfifo $DIR/end; (exec >&-; read -r x < $DIR/end; printf late >&2) &";
+    let script = Script::new(&format!("{child} exec 3> $DIR/end >&-; printf 'soon ' >&2; exit 3"));
+    let why = failure(&script.executor, job("x")).await;
+    assert!(why.ends_with("ended with exit status 3: soon late"), "{why}");
+}
+
+#[tokio::test]
+async fn a_program_that_closes_its_output_is_waited_for() {
+    let script = Script::new("exec >&- 2>&-; sleep 0.05; exit 3");
+    let why = failure(&script.executor, job("x")).await;
+    assert!(why.ends_with("ended with exit status 3"), "{why}");
+}
+
+#[tokio::test]
 async fn a_child_that_holds_the_output_does_not_hang_the_run() {
     let script = Script::new("sleep 1000 & echo $! > $DIR/child; echo answer");
     assert_eq!(run(&script.executor, job("x")).await.0, completed("answer"));
@@ -346,6 +365,7 @@ async fn what_cannot_be_started_says_what_to_do() {
         ("missing", None, 0),
         ("plain", Some("#!/bin/sh\n"), 0o644),
         ("headless", Some("echo no interpreter\n"), 0o755),
+        ("run.sh/below", None, 0),
     ] {
         let path = script.file(name);
         if let Some(content) = content {
@@ -368,6 +388,7 @@ async fn what_cannot_be_started_says_what_to_do() {
     false the program DIR/missing does not exist: put it there, or set another executor
     false the program DIR/plain is not executable: run `chmod +x DIR/plain`
     true DIR/headless cannot be started: it is no program for this processor, and no script whose first line is `#!` and an interpreter
+    false the program DIR/run.sh/below cannot be looked at: Not a directory (os error 20)
     false DIR is no program, but a directory or device
     ");
 }
