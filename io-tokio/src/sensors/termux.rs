@@ -201,6 +201,8 @@ mod tests {
         let expected =
             Battery { charge: Percent::new(80), charging: Some(true), temperature: Some(DeciCelsius(-50)) };
         assert_eq!(parse(plugged), Ok(expected));
+        let weak = r#"{"percentage": 80, "plugged": "PLUGGED_USB", "status": "DISCHARGING"}"#;
+        assert_eq!(parse(weak).unwrap().charging, Some(false));
         let warm = parse(r#"{"percentage": 80, "temperature": "warm"}"#).unwrap();
         assert_eq!((warm.charging, warm.temperature), (None, None));
         assert!(parse(r#"{"percentage": 180, "status": "FULL"}"#).is_err());
@@ -250,6 +252,20 @@ mod tests {
     fn alive(id: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_for_five_minutes() {
+        let tree = Tree::new();
+        let battery = TermuxBattery::new(&tree.root().path(COMMAND), Duration::from_secs(20));
+        let told = parse(ANSWER).unwrap();
+        lock(&battery.state).heard(Ok(told));
+        // It is not asked again: only the age counts.
+        lock(&battery.state).asking = true;
+        tokio::time::advance(STALE - Duration::from_millis(1)).await;
+        assert_eq!(battery.latest(), Ok(told));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(battery.latest(), Err(format!("{COMMAND}: the last answer is too old")));
     }
 
     #[tokio::test]
