@@ -405,14 +405,14 @@ async fn a_prompt_that_cannot_be_written_fails_the_run() {
 #[test]
 fn only_old_prompt_files_of_this_program_are_removed_at_start() {
     let directory = tempfile::tempdir().unwrap();
-    let old = std::time::SystemTime::now() - Duration::from_secs(48 * 60 * 60);
-    for (name, is_old) in
-        [("bidmesh-prompt-a-1.txt", true), ("bidmesh-prompt-b-2.txt", false), ("prompt_task_1.txt", true)]
-    {
+    for (name, hours) in [
+        ("bidmesh-prompt-a-1.txt", 25),
+        ("bidmesh-prompt-b-2.txt", 0),
+        ("bidmesh-prompt-c-3.txt", 23),
+        ("prompt_task_1.txt", 48),
+    ] {
         let file = fs::File::create(directory.path().join(name)).unwrap();
-        if is_old {
-            file.set_modified(old).unwrap();
-        }
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(hours * 60 * 60)).unwrap();
     }
     CommandExecutor::new("/bin/true", directory.path(), false);
     let mut left: Vec<_> = fs::read_dir(directory.path())
@@ -420,5 +420,5 @@ fn only_old_prompt_files_of_this_program_are_removed_at_start() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
-    assert_eq!(left, ["bidmesh-prompt-b-2.txt", "prompt_task_1.txt"]);
+    assert_eq!(left, ["bidmesh-prompt-b-2.txt", "bidmesh-prompt-c-3.txt", "prompt_task_1.txt"]);
 }

@@ -93,12 +93,11 @@ impl Court<'_> {
         self.judge_with(number, reaching)
     }
 
-    /// Judges the code as it stands, with the tests that come past a mutant of `near`, or with all if none does.
+    /// Judges the code as it stands, with all tests; those first that come past a mutant of `near`.
     pub fn judge_as_it_stands(&self, near: &BTreeSet<u32>, tests: &[Test]) -> Result<Verdict, Failed> {
-        let (nearest, rest): (Vec<&Test>, Vec<&Test>) =
+        let (first, last): (Vec<&Test>, Vec<&Test>) =
             tests.iter().partition(|test| !test.reaches.is_disjoint(near));
-        let judges = if nearest.is_empty() { rest } else { nearest };
-        self.judge_with(0, judges.into_iter())
+        self.judge_with(0, first.into_iter().chain(last))
     }
 
     fn judge_with<'t>(&self, number: u32, tests: impl Iterator<Item = &'t Test>) -> Result<Verdict, Failed> {
