@@ -393,6 +393,19 @@ async fn what_cannot_be_started_says_what_to_do() {
     ");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_program_that_could_not_be_started_is_tried_again_after_a_minute() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("headless");
+    write_executable(&path, "echo no interpreter\n");
+    let executor = CommandExecutor::new(&path, directory.path().join("prompts"), false);
+    failure(&executor, job("x")).await;
+    tokio::time::advance(Duration::from_millis(59_999)).await;
+    assert!(!executor.ability().await.available);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(executor.ability().await.available);
+}
+
 #[tokio::test]
 async fn a_prompt_that_cannot_be_written_fails_the_run() {
     let script = Script::new("echo fine");
