@@ -187,6 +187,17 @@ async fn the_first_byte_has_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_is_no_moment_any_more_is_never() {
+    let never = TcpLimits { first_byte: Duration::MAX, whole_message: Duration::MAX, ..TcpLimits::default() };
+    let (world, network) = world(never).await;
+    let mut silent = world.connect();
+    let days = Duration::from_secs(300 * 24 * 60 * 60);
+    assert!(timeout(days, end_after(&mut silent)).await.is_err());
+    silent.write_all(b"HELLO|S|10.0.0.7:9999\n").await.unwrap();
+    assert!(receive(&network).await.message.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trickle_ends_with_the_time_for_a_message() {
     let (world, network) = world(TcpLimits::default()).await;
     let start = Instant::now();

@@ -226,7 +226,9 @@ mod tests {
     #[tokio::test]
     async fn a_reading_never_waits_for_the_command() {
         let tree = Tree::new();
-        tree.program(COMMAND, &format!("cat <<'END'\n{ANSWER}\nEND"));
+        // Far more than any version has said so far.
+        let long = ANSWER.replace("GOOD", &"GOOD ".repeat(2000));
+        tree.program(COMMAND, &format!("cat <<'END'\n{long}\nEND"));
         let battery = TermuxBattery::new(&tree.root().path(COMMAND), Duration::from_secs(20));
         assert_eq!(settled(&battery).await.unwrap().charge, Percent::new(83));
     }
