@@ -73,8 +73,13 @@ impl Court<'_> {
             if reached.exists() {
                 fs::remove_file(&reached).map_err(|error| error.to_string())?;
             }
-            let begun = Instant::now();
-            let code = self.run(test, 600, ("MUTANTS_REACHED", &reached.display().to_string()))?;
+            let variable = ("MUTANTS_REACHED", &*reached.display().to_string());
+            let mut begun = Instant::now();
+            let mut code = self.run(test, 600, variable)?;
+            if self.package.touches_machine && code != Some(0) {
+                begun = Instant::now();
+                code = self.run(test, 600, variable)?;
+            }
             test.took = begun.elapsed();
             if code != Some(0) {
                 return Err(format!("{} fails without any mutant", test.name));

@@ -53,14 +53,15 @@ fn all() -> Result<(), Failed> {
         parts.remove(0);
     }
     let judged = |package: &&Package| named.is_none_or(|named| named.folder == package.folder);
-    package::ALL
-        .iter()
-        .filter(judged)
-        .try_for_each(|package| judge_package(package, &parts, &repository, &out))
+    let mut any = false;
+    for package in package::ALL.iter().filter(judged) {
+        any |= judge_package(package, &parts, &repository, &out)?;
+    }
+    if any { Ok(()) } else { Err(format!("no mutant's name has {} in it", parts.join(" or "))) }
 }
 
-/// Judges the mutants of `package` whose name has one of `parts` in it, or all of them.
-fn judge_package(package: &Package, parts: &[String], repository: &Path, out: &Path) -> Result<(), Failed> {
+/// Judges the mutants of `package` whose name has one of `parts` in it, or all of them; whether there are any.
+fn judge_package(package: &Package, parts: &[String], repository: &Path, out: &Path) -> Result<bool, Failed> {
     // A world of the real driver takes as long as a hundred of pure devices.
     let seeds = number("SEEDS", if package.touches_machine { 3 } else { 60 })?;
     let jobs = number("JOBS", 2)?;
@@ -68,7 +69,7 @@ fn judge_package(package: &Package, parts: &[String], repository: &Path, out: &P
         |mutant: &Mutant| parts.is_empty() || parts.iter().any(|part| mutant.name.contains(part.as_str()));
     let mutants = list::of(package, repository)?;
     if !mutants.iter().any(wanted) {
-        return Ok(());
+        return Ok(false);
     }
     let mut verdicts = Verdicts::open(out.join("verdicts.tsv"));
     let tree = Tree::copy(package, repository, out, &mutants)?;
@@ -99,7 +100,7 @@ fn judge_package(package: &Package, parts: &[String], repository: &Path, out: &P
     let mut verdicts = verdicts.into_inner().map_err(|error| error.to_string())?;
     judge_alone(&alone, &mutants, &tests, (&court, &tree), &mut verdicts)?;
     table(package, &mutants, &verdicts);
-    Ok(())
+    Ok(true)
 }
 
 fn planted(mutants: &[Mutant], fates: &Fates) -> usize {
