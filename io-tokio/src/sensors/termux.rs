@@ -210,6 +210,23 @@ mod tests {
         assert!(parse("").is_err());
     }
 
+    #[test]
+    fn the_command_is_found_on_the_path_of_the_process() {
+        // A process of its own: the environment of this one is for all its tests.
+        let Some(folder) = std::env::var_os("TEST_FOLDER") else {
+            let tree = Tree::new();
+            tree.program(COMMAND, "exit 0");
+            let folder = tree.root().path("");
+            let name = "sensors::termux::tests::the_command_is_found_on_the_path_of_the_process";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", name]).env("TEST_FOLDER", &folder).env("PATH", &folder);
+            let output = child.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            return;
+        };
+        assert_eq!(find(), Some(Path::new(&folder).join(COMMAND)));
+    }
+
     /// Waits until the command that was started by the first call has ended.
     async fn settled(battery: &TermuxBattery) -> Result<Battery, String> {
         assert_eq!(battery.latest(), Err(format!("{COMMAND}: no answer yet")));

@@ -109,6 +109,22 @@ fn what_is_wrong_is_named_with_key_range_and_place() {
 }
 
 #[test]
+fn the_environment_is_that_of_the_process() {
+    // A process of its own: the environment of this one is for all its tests, and may have settings in it.
+    if std::env::var_os("TEST_CHILD").is_none() {
+        let name = "files::settings::tests::the_environment_is_that_of_the_process";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name]).env("TEST_CHILD", "1").env("BIDMESH_WORK_SLOTS", "7");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let (_folder, directory) = directory();
+    let settings = Settings::load(&directory, &Overrides::from_environment()).unwrap();
+    assert_eq!(settings.values().core.work.slots, 7);
+}
+
+#[test]
 fn a_variable_that_is_no_setting_is_noticed() {
     let overrides =
         variables(&[("BIDMESH_TIMING_BID_DEADLIN", "3"), ("BIDMESH_DIR", "/x"), ("BIDMESH_9", "")]);
