@@ -212,6 +212,52 @@ mod tests {
         );
     }
 
+    /// Is charged, then is not, then cannot say; notes what the executor is told of that.
+    #[derive(Default)]
+    struct Plug(AtomicU32, std::sync::Mutex<Vec<bool>>);
+
+    #[async_trait]
+    impl Sensors for Plug {
+        async fn read(&self) -> Reading {
+            let charging =
+                [Some(true), Some(false), None].get(self.0.fetch_add(1, Relaxed) as usize).copied();
+            Reading { charging: charging.flatten(), ..Reading::default() }
+        }
+    }
+
+    #[async_trait]
+    impl Executor for Plug {
+        async fn ability(&self) -> Ability {
+            Ability::default()
+        }
+
+        async fn run(&self, _: Job, _: Generated, _: Stop) -> RunOutcome {
+            RunOutcome::Stopped
+        }
+
+        fn on_battery(&self, battery: bool) {
+            self.1.lock().unwrap().push(battery);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_executor_is_told_of_a_battery_only_where_there_is_one_in_use() {
+        let plug = Arc::new(Plug::default());
+        let mut sampler = Sampler::new(Sampling::default(), plug.clone(), plug.clone());
+        for _ in 0..3 {
+            reading(&mut sampler).await;
+        }
+        assert_eq!(*plug.1.lock().unwrap(), [false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_looked_at_after_the_end() {
+        let mut sampler = sampler();
+        reading(&mut sampler).await;
+        sampler.stop();
+        assert!(timeout(Duration::from_secs(3600), reading(&mut sampler)).await.is_err());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_executor_that_fails_to_answer_is_not_available() {
         let mut sampler = sampler();

@@ -172,6 +172,16 @@ mod tests {
         assert_eq!(*store.0.lock().unwrap(), [1, 2]);
     }
 
+    #[tokio::test]
+    async fn without_a_store_nothing_is_said_to_be_kept() {
+        let mut writes = Writes::new(Arc::new(crate::store::NoStore));
+        writes.persist(Sequence(1), record(), true);
+        assert_eq!(
+            writes.next().await,
+            Input::Persisted { sequence: Sequence(1), written: Written::NotKept }
+        );
+    }
+
     #[test]
     fn a_slow_store_holds_up_what_comes_in() {
         let mut writes = Writes::new(Arc::new(Slow::default()));

@@ -428,11 +428,67 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_behind_the_banner_is_skipped_shown_in_full_or_not() {
+        let prompt = "Name\nthree fruits.";
+        let shown = "Loading model...\n\nmodel: x\n> Name\nthree fruits.\n\nBananas";
+        for split in 0..=shown.len() {
+            let chunks = [&shown.as_bytes()[..split], &shown.as_bytes()[split..]];
+            assert_eq!(read(Preset::LlamaCli, prompt, &chunks).as_deref(), Ok("Bananas"), "split at {split}");
+        }
+        // One that is not shown in full has one line, whatever follows it.
+        for answer in ["Bananas", "three kinds of bananas, all of them yellow"] {
+            let cut = format!("Loading model...\n> Name …\n{answer}");
+            assert_eq!(read(Preset::LlamaCli, prompt, &[cut.as_bytes()]).as_deref(), Ok(answer));
+        }
+        let nothing = b"Loading model...\n> Name\nthree fruits.\n";
+        assert_eq!(
+            read(Preset::LlamaCli, prompt, &[nothing]),
+            Ok(String::new()),
+            "it was asked, and said nothing"
+        );
+        assert!(read(Preset::LlamaCli, prompt, &[&nothing[..30]]).is_err(), "it did not come so far");
+    }
+
+    #[test]
+    fn only_llama_cli_shows_the_prompt_again() {
+        assert_eq!(read(Preset::LlamaCli, "Why?", &[b"Why? Because."]).as_deref(), Ok("Because."));
+        assert_eq!(read(Preset::Ollama, "Why?", &[b"Why? Because."]).as_deref(), Ok("Why? Because."));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_for_a_log_is_the_answer() {
+        let line = [b"llama_".as_slice(), &[b'x'; LINE_MAX]].concat();
+        let mut filter = Filter::new(Preset::LlamaCli, "hi");
+        assert_eq!(filter.push(&line[..LINE_MAX]), b"");
+        assert_eq!(filter.push(&line[LINE_MAX..=LINE_MAX]), &line[..=LINE_MAX]);
+    }
+
+    #[test]
+    fn what_moves_the_cursor_is_no_answer() {
+        for (printed, answer) in [
+            ("one\rtwo\r\n", "onetwo"),
+            ("\x1b7one\x1b8", "one"),
+            ("\x1b[?25lone\x1b[2K", "one"),
+            // Longer than any escape sequence: what follows is text again.
+            ("\x1b[000000000011111111112222222222one", "one"),
+        ] {
+            assert_eq!(
+                read(Preset::Ollama, "x", &[printed.as_bytes()]).as_deref(),
+                Ok(answer),
+                "{printed:?}"
+            );
+        }
+    }
+
+    #[test]
     fn names_are_read_as_they_are_written() {
         for preset in Preset::ALL {
             assert_eq!(preset.to_string().parse(), Ok(preset));
         }
         assert_eq!("llama".parse::<Preset>(), Err(UnknownPreset));
+        for preset in Preset::ALL {
+            assert!(UnknownPreset.to_string().contains(preset.as_str()), "{preset} is not named");
+        }
     }
 
     #[test]

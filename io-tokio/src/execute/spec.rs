@@ -277,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn errors_name_their_cause_and_say_what_to_do() {
+        let url = "openai:".parse::<ExecutorSpec>().unwrap_err();
+        assert!(url.source().is_some_and(|cause| url.to_string().ends_with(&cause.to_string())));
+        assert!("x".parse::<ExecutorSpec>().unwrap_err().source().is_none());
+        for (error, advice) in [
+            (BuildError::Key, "copy it again"),
+            (BuildError::NoModelFile, "write slm:PATH"),
+            (BuildError::NoEmbeddedModel, "use command:PATH or openai:URL"),
+        ] {
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+    }
+
+    #[test]
     fn the_embedded_model_needs_a_file_and_a_build_that_has_it() {
         let built = |file: Option<&str>| {
             ExecutorSpec::Slm(file.map(PathBuf::from)).build(ExecutorSettings::default()).err()

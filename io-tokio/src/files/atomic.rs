@@ -109,7 +109,11 @@ mod tests {
         fs::create_dir_all(path.join("inside")).unwrap();
         assert!(write(&path, b"new").is_err());
         assert!(path.join("inside").is_dir());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What a link points at must be known before it is replaced.
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(write(&folder.path().join("loop"), b"new").is_err());
+        assert!(fs::symlink_metadata(folder.path().join("loop")).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -172,6 +172,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).has_npu, expected, "{text}");
         }
+        assert_eq!(parse(r#"{"device_id": "", "has_npu": true}"#).device_id, None);
     }
 
     #[test]
@@ -188,6 +189,8 @@ mod tests {
         .map(|text| DeviceConfig::parse(text.as_bytes(), Path::new("d.json")).unwrap_err().to_string())
         .collect();
         insta::assert_snapshot!(errors.join("\n"));
+        let deep = DeviceConfig::parse(b"{\n\n\"has_npu\": 1}", Path::new("d.json")).unwrap_err();
+        assert!(deep.to_string().starts_with("d.json:3: "), "{deep}");
     }
 
     proptest! {

@@ -145,7 +145,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_names_its_line() {
-        for text in ["# x\nA", "# x\nA:b", "# x\nA.b:c:10.0.0.1", "# x\nA::10.0.0.1", "# x\nA:b:phone"] {
+        for text in [
+            "# x\nA",
+            "# x\nA:b",
+            "# x\nA.b:c:10.0.0.1",
+            "# x\nA::10.0.0.1",
+            "# x\nA:b:phone",
+            "# x\nA:b c:10.0.0.1",
+            "# x\nA:b\u{7}c:10.0.0.1",
+        ] {
             let error = DeviceMap::parse(text.as_bytes(), Path::new("map")).unwrap_err().to_string();
             assert!(error.starts_with("map:2: ") && error.contains("write ID:SERIAL:IP"), "{error}");
         }
@@ -159,6 +167,7 @@ mod tests {
         map.set(MappedDevice { id: DeviceId::new("A").unwrap(), serial: "new".into(), ip: None });
         assert_eq!(map.to_text(), "# mine\nA:new:\n# second\nB:b:10.0.0.2\n");
         assert!(map.remove(&DeviceId::new("B").unwrap()));
+        assert!(!map.remove(&DeviceId::new("B").unwrap()), "it is gone");
         assert_eq!(map.to_text(), "# mine\nA:new:\n# second\n");
     }
 

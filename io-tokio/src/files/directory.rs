@@ -290,6 +290,41 @@ mod tests {
     }
 
     #[test]
+    fn this_machine_has_a_default_place_or_says_what_is_missing() {
+        match MeshDirectory::default_path() {
+            Ok(path) => assert!(path.is_absolute(), "{path:?}"),
+            Err(error) => assert!(error.to_string().contains("--dir"), "{error}"),
+        }
+    }
+
+    #[test]
+    fn files_have_the_names_that_scripts_look_for() {
+        let (_folder, directory) = opened();
+        let id = DeviceId::new("Device_A").unwrap();
+        for (path, name) in [
+            (directory.peers(), "peers.txt"),
+            (directory.device_config(), "device_config.json"),
+            (directory.settings(), "config.toml"),
+            (directory.my_info(), "my_info.txt"),
+            (directory.log(&id), "mesh_Device_A.log"),
+            (directory.outputs(), "outputs"),
+            (directory.control_token(), "control.token"),
+            (directory.control_address(), "control.address"),
+        ] {
+            assert_eq!(path, directory.path().join(name));
+        }
+    }
+
+    #[test]
+    fn its_own_line_is_read_back() {
+        let (_folder, directory) = opened();
+        let info = MyInfo { id: DeviceId::new("A").unwrap(), ip: "10.0.0.1".parse().ok(), port: 9999 };
+        directory.write_my_info(&info).unwrap();
+        assert_eq!(std::fs::read_to_string(directory.my_info()).unwrap(), "A:10.0.0.1:9999\n");
+        assert_eq!(directory.read_my_info(), Ok(Some(info)));
+    }
+
+    #[test]
     fn it_is_made_for_its_owner_only() {
         let (_folder, directory) = opened();
         let mode = std::fs::metadata(directory.path()).unwrap().permissions().mode();

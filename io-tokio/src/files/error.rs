@@ -111,4 +111,24 @@ mod tests {
         let error = Error::line(Path::new("/m/peers.txt"), 3, "`x` has no address", "write ID:IP:PORT");
         assert_eq!(error.to_string(), "/m/peers.txt:3: `x` has no address; write ID:IP:PORT");
     }
+
+    #[test]
+    fn what_the_system_refuses_comes_with_what_to_do() {
+        for (kind, remedy) in [
+            (io::ErrorKind::PermissionDenied, "see who owns it, or choose another directory with --dir"),
+            (io::ErrorKind::StorageFull, "free some space"),
+            (io::ErrorKind::QuotaExceeded, "free some space"),
+            (io::ErrorKind::ReadOnlyFilesystem, "choose another directory with --dir"),
+            (io::ErrorKind::NotFound, "create it, or choose another directory with --dir"),
+            (io::ErrorKind::Other, "see what is there, or choose another directory with --dir"),
+        ] {
+            let error = Error::io(Path::new("/m/x"), "read", &kind.into());
+            assert_eq!(
+                error.to_string(),
+                format!("/m/x: it cannot be read: {}; {remedy}", io::Error::from(kind))
+            );
+            assert_eq!(error.kind(), Some(kind));
+        }
+        assert_eq!(Error::file(Path::new("x"), "it is empty", "fill it").kind(), None);
+    }
 }

@@ -114,4 +114,14 @@ mod tests {
             second.join().unwrap().unwrap();
         });
     }
+
+    #[test]
+    fn a_writer_that_does_not_end_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = WriterLock::take(folder.path()).unwrap();
+        let begun = Instant::now();
+        let error = WriterLock::take(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another process has been writing there"), "{error}");
+        assert!(begun.elapsed() >= WRITER_PATIENCE);
+    }
 }

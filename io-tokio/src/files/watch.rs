@@ -247,6 +247,7 @@ fn read(directory: &MeshDirectory, overrides: &Overrides) -> Vec<Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use tokio::time::timeout;
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -280,6 +281,41 @@ mod tests {
         }
         std::fs::write(directory.peers(), "C:10.0.0.3:3\n").unwrap();
         assert_eq!(next(&mut watcher).await, Ok(FileChanged::Peers(vec![peer("C", "10.0.0.3:3")])));
+        assert!(watcher.is_notified(), "an edit is no loss");
+    }
+
+    #[tokio::test]
+    async fn files_are_read_when_there_is_a_reason_and_not_before() {
+        let (_folder, directory) = directory();
+        for notifications in [true, false] {
+            let mut watcher = Watcher::with(&directory, Overrides::default(), notifications);
+            assert!(watcher.next().now_or_never().is_none());
+            assert!(watcher.reading.is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_is_read_when_it_has_been_quiet_and_at_the_latest_after_a_second() {
+        let (_folder, directory) = directory();
+        let mut watcher = Watcher::start(&directory, Overrides::default());
+        for (changes, waits) in [(1, QUIET), (2, QUIET * 3 / 2), (4, QUIET * 5 / 2), (1000, UNQUIET)] {
+            let signal = watcher.signal.clone();
+            let changing = async move {
+                for _ in 0..changes {
+                    signal.changed.notify_one();
+                    tokio::time::sleep(QUIET / 2).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            let begun = Instant::now();
+            tokio::select! {
+                biased;
+                () = watcher.changed() => {}
+                () = changing => {}
+            }
+            let took = begun.elapsed();
+            assert!(took >= waits && took <= waits + QUIET / 10, "{changes} changes: {took:?}");
+        }
     }
 
     #[tokio::test]

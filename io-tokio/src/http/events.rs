@@ -199,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_is_exact_and_what_was_read_counts_no_more() {
+        let mut reader = EventReader::new(10);
+        reader.push(b"data: 1\n\ndata: 2\n\ndata: 3456");
+        for expected in ["1", "2"] {
+            assert_eq!(reader.next_event().unwrap().unwrap().data, expected);
+        }
+        assert_eq!(reader.next_event(), Ok(None), "ten bytes are held");
+        reader.push(b"7");
+        assert_eq!(reader.next_event(), Err(EventTooLong { limit: 10 }));
+    }
+
+    #[test]
     fn memory_is_bounded_by_one_event_however_many_come() {
         let mut reader = EventReader::new(100);
         for _ in 0..10_000 {

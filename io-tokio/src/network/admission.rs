@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn small_messages_pass_whatever_others_hold() {
         let admission = Admission::new(TcpLimits { held_bytes: 0, ..LIMITS() });
-        assert!(admission.memory(address(1)).grow_to(FREE_BYTES));
-        assert!(!admission.memory(address(1)).grow_to(FREE_BYTES + 1));
+        assert!(admission.memory(address(1)).grow_to(16 * 1024));
+        assert!(!admission.memory(address(1)).grow_to(16 * 1024 + 1));
     }
 
     proptest! {

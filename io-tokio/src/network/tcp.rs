@@ -158,3 +158,22 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_of_bind_says_what_to_do() {
+        for (kind, advice) in [
+            (io::ErrorKind::AddrInUse, "stop it or choose another port"),
+            (io::ErrorKind::AddrNotAvailable, "choose one that it has"),
+            (io::ErrorKind::PermissionDenied, "choose one from 1024 up"),
+            (io::ErrorKind::Other, "choose another address or port"),
+        ] {
+            let error = BindError { address: SocketAddr::from(([10, 0, 0, 7], 9)), error: kind.into() };
+            let said = error.to_string();
+            assert!(said.starts_with("cannot listen at 10.0.0.7:9: ") && said.ends_with(advice), "{said}");
+        }
+    }
+}

@@ -187,6 +187,17 @@ async fn the_first_byte_has_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_is_no_moment_any_more_is_never() {
+    let never = TcpLimits { first_byte: Duration::MAX, whole_message: Duration::MAX, ..TcpLimits::default() };
+    let (world, network) = world(never).await;
+    let mut silent = world.connect();
+    let days = Duration::from_secs(300 * 24 * 60 * 60);
+    assert!(timeout(days, end_after(&mut silent)).await.is_err());
+    silent.write_all(b"HELLO|S|10.0.0.7:9999\n").await.unwrap();
+    assert!(receive(&network).await.message.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trickle_ends_with_the_time_for_a_message() {
     let (world, network) = world(TcpLimits::default()).await;
     let start = Instant::now();
@@ -225,6 +236,7 @@ async fn a_flood_after_the_message_ends_early() {
         more += 1024;
     }
     assert!(more < 256 * 1024, "{more} bytes were taken");
+    assert!(more > 96 * 1024, "more than what is under way is read, or netcats saw a reset: {more}");
     assert!(receive(&network).await.message.is_ok());
 }
 
@@ -314,6 +326,23 @@ async fn time_that_runs_out_says_how_far_the_message_came() {
     assert_eq!(sent, Ok(()));
     let _never = world.peer(1000);
     assert_eq!(network.send(text("x"), Duration::ZERO).await, Err(SendFailure::Ambiguous));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_is_read_up_to_a_limit() {
+    for (back, expected) in [(64 * 1024, Ok(())), (64 * 1024 + 1, Err(SendFailure::Ambiguous))] {
+        let (world, network) = world(TcpLimits::default()).await;
+        let mut peer = world.peer(1000);
+        let begun = Instant::now();
+        let (sent, ()) = tokio::join!(network.send(text("x"), Duration::from_secs(2)), async {
+            peer.read_to_end(&mut Vec::new()).await.unwrap();
+            // Whoever sends too much is not listened to any more.
+            drop(peer.write_all(&vec![b'x'; back]).await);
+            drop(peer);
+        });
+        assert_eq!(sent, expected, "{back} bytes");
+        assert!(begun.elapsed() < 2 * MILLISECOND, "it does not take the whole time to see it");
+    }
 }
 
 #[tokio::test(start_paused = true)]

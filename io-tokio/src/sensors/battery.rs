@@ -150,6 +150,21 @@ mod tests {
         supply(&tree, "AC", &[("type", "Mains"), ("online", "1")]);
         supply(&tree, "BAT0", &[("type", "Battery"), ("capacity", "80"), ("status", "Not charging")]);
         assert_eq!(numbers(&tree), (Some(80), Some(true), None));
+        supply(&tree, "AC", &[("online", "0")]);
+        assert_eq!(numbers(&tree).1, Some(false), "without a plug it is");
+        let tree = Tree::new();
+        supply(&tree, "BAT0", &[("type", "Battery"), ("capacity", "80"), ("status", "Not charging")]);
+        assert_eq!(numbers(&tree).1, Some(false), "nor is a plug that nobody tells of believed in");
+    }
+
+    #[test]
+    fn a_plug_that_gives_less_than_is_needed_does_not_charge() {
+        let tree = Tree::new();
+        supply(&tree, "usb", &[("type", "USB"), ("online", "1")]);
+        supply(&tree, "battery", &[("type", "Battery"), ("capacity", "50"), ("status", "Discharging")]);
+        assert_eq!(numbers(&tree).1, Some(false));
+        supply(&tree, "battery", &[("status", "?")]);
+        assert_eq!(numbers(&tree).1, Some(true), "where the battery does not say, the plug does");
     }
 
     #[test]

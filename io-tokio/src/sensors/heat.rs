@@ -170,12 +170,28 @@ mod tests {
         let tree =
             tree(&[("cpu-0-0", "71000"), ("battery", "31500"), ("gpu", "90000"), ("skin-therm", "33000")]);
         assert_eq!(read(&tree), (HeatSource::Battery, Some(330)));
+        for name in ["batt", "bat"] {
+            assert_eq!(
+                read(&self::tree(&[("cpu", "71000"), (name, "31500")])),
+                (HeatSource::Battery, Some(315))
+            );
+        }
     }
 
     #[test]
     fn the_hottest_zone_of_the_processor_counts_where_no_battery_tells() {
         let tree = tree(&[("cpu-0-0", "61000"), ("cpu-0-1", "64400"), ("modem", "90000")]);
         assert_eq!(read(&tree), (HeatSource::Processor, Some(644)));
+    }
+
+    #[test]
+    fn whose_temperature_it_is_is_said() {
+        for (kind, whose) in [("battery", "battery"), ("cpu", "processor")] {
+            let tree = tree(&[(kind, "31500")]);
+            let (_, source) = HeatProbe::choose(&tree.root(), false).sample(&tree.root(), (None, ""));
+            let from = format!("the {whose}, /sys/class/thermal/thermal_zone0");
+            assert_eq!(source, Source::measured(from));
+        }
     }
 
     #[test]

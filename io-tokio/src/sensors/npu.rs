@@ -237,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_holds_both_ends_of_its_pattern_side_by_side() {
+        for (pattern, name, fits) in [
+            ("accel*", "accel0", true),
+            ("lib*.so", "lib.so", true),
+            ("ab*ba", "abba", true),
+            ("ab*ba", "aba", false),
+            ("accel", "accel0", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+
+    #[test]
     fn each_vendor_is_known_by_what_it_leaves() {
         for (vendor, file) in [
             (Vendor::Qualcomm, "vendor/lib64/libQnnHtpV75Stub.so"),

@@ -122,6 +122,7 @@ pub(super) mod fixture {
 #[cfg(test)]
 mod tests {
     use super::fixture::Tree;
+    use super::*;
 
     #[test]
     fn a_pipe_in_the_place_of_a_file_is_refused_instead_of_waited_for() {
@@ -137,6 +138,18 @@ mod tests {
         )
         .unwrap();
         assert!(tree.root().read("proc/pipe").is_err());
+    }
+
+    #[test]
+    fn why_a_file_cannot_be_read_is_said_in_a_few_words() {
+        use rustix::io::Errno;
+        for (error, why) in [
+            (Errno::NOENT, "not there"),
+            (Errno::ACCESS, "permission denied"),
+            (Errno::NODEV, "No such device (os error 19)"),
+        ] {
+            assert_eq!(Root::refusal("proc/stat", &error.into()), format!("/proc/stat: {why}"));
+        }
     }
 
     #[test]

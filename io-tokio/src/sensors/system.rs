@@ -215,6 +215,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_the_kernel_does_not_tell_the_charge_the_command_does() {
+        let tree = Tree::new();
+        tree.write("sys/class/power_supply/battery/type", "Battery");
+        let sensors = sensors(&tree);
+        let told = Battery { charge: Percent::new(12), charging: Some(false), temperature: None };
+        let (battery, source) = lock(&sensors.probes).battery(Some(Ok(told)));
+        assert_eq!((battery, source), (told, Source::measured(termux::COMMAND)));
+        let (battery, source) = lock(&sensors.probes).battery(Some(Err("it hangs".into())));
+        assert_eq!(battery.charge, None);
+        let source = source.to_string();
+        assert!(source.contains("no charge that can be read") && source.ends_with("it hangs"), "{source}");
+    }
+
+    #[tokio::test]
     async fn a_board_without_a_battery_runs_no_command() {
         let tree = Tree::new();
         tree.write("sys/class/power_supply/AC/type", "Mains");

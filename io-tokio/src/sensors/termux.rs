@@ -201,11 +201,30 @@ mod tests {
         let expected =
             Battery { charge: Percent::new(80), charging: Some(true), temperature: Some(DeciCelsius(-50)) };
         assert_eq!(parse(plugged), Ok(expected));
+        let weak = r#"{"percentage": 80, "plugged": "PLUGGED_USB", "status": "DISCHARGING"}"#;
+        assert_eq!(parse(weak).unwrap().charging, Some(false));
         let warm = parse(r#"{"percentage": 80, "temperature": "warm"}"#).unwrap();
         assert_eq!((warm.charging, warm.temperature), (None, None));
         assert!(parse(r#"{"percentage": 180, "status": "FULL"}"#).is_err());
         assert!(parse("The Termux:API app is not installed").is_err());
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn the_command_is_found_on_the_path_of_the_process() {
+        // A process of its own: the environment of this one is for all its tests.
+        let Some(folder) = std::env::var_os("TEST_FOLDER") else {
+            let tree = Tree::new();
+            tree.program(COMMAND, "exit 0");
+            let folder = tree.root().path("");
+            let name = "sensors::termux::tests::the_command_is_found_on_the_path_of_the_process";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", name]).env("TEST_FOLDER", &folder).env("PATH", &folder);
+            let output = child.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            return;
+        };
+        assert_eq!(find(), Some(Path::new(&folder).join(COMMAND)));
     }
 
     /// Waits until the command that was started by the first call has ended.
@@ -224,7 +243,9 @@ mod tests {
     #[tokio::test]
     async fn a_reading_never_waits_for_the_command() {
         let tree = Tree::new();
-        tree.program(COMMAND, &format!("cat <<'END'\n{ANSWER}\nEND"));
+        // Far more than any version has said so far.
+        let long = ANSWER.replace("GOOD", &"GOOD ".repeat(2000));
+        tree.program(COMMAND, &format!("cat <<'END'\n{long}\nEND"));
         let battery = TermuxBattery::new(&tree.root().path(COMMAND), Duration::from_secs(20));
         assert_eq!(settled(&battery).await.unwrap().charge, Percent::new(83));
     }
@@ -250,6 +271,20 @@ mod tests {
     fn alive(id: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_for_five_minutes() {
+        let tree = Tree::new();
+        let battery = TermuxBattery::new(&tree.root().path(COMMAND), Duration::from_secs(20));
+        let told = parse(ANSWER).unwrap();
+        lock(&battery.state).heard(Ok(told));
+        // It is not asked again: only the age counts.
+        lock(&battery.state).asking = true;
+        tokio::time::advance(STALE - Duration::from_millis(1)).await;
+        assert_eq!(battery.latest(), Ok(told));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(battery.latest(), Err(format!("{COMMAND}: the last answer is too old")));
     }
 
     #[tokio::test]

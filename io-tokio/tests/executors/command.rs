@@ -307,6 +307,25 @@ async fn a_reader_that_is_stuck_does_not_keep_a_run_from_being_stopped() {
 }
 
 #[tokio::test]
+async fn what_a_child_prints_after_the_leader_ended_is_part_of_the_answer() {
+    // The child prints when the fifo's only writer, the leader, is gone. One end of the two is closed at once.
+    let child = "mkfifo $DIR/end; (read -r x < $DIR/end; printf late) &";
+    let script = Script::new(&format!("exec 2>&-; {child} exec 3> $DIR/end; printf 'soon '"));
+    assert_eq!(run(&script.executor, job("x")).await.0, completed("soon late"));
+    let child = "mkfifo $DIR/end; (exec >&-; read -r x < $DIR/end; printf late >&2) &";
+    let script = Script::new(&format!("{child} exec 3> $DIR/end >&-; printf 'soon ' >&2; exit 3"));
+    let why = failure(&script.executor, job("x")).await;
+    assert!(why.ends_with("ended with exit status 3: soon late"), "{why}");
+}
+
+#[tokio::test]
+async fn a_program_that_closes_its_output_is_waited_for() {
+    let script = Script::new("exec >&- 2>&-; sleep 0.05; exit 3");
+    let why = failure(&script.executor, job("x")).await;
+    assert!(why.ends_with("ended with exit status 3"), "{why}");
+}
+
+#[tokio::test]
 async fn a_child_that_holds_the_output_does_not_hang_the_run() {
     let script = Script::new("sleep 1000 & echo $! > $DIR/child; echo answer");
     assert_eq!(run(&script.executor, job("x")).await.0, completed("answer"));
@@ -346,6 +365,7 @@ async fn what_cannot_be_started_says_what_to_do() {
         ("missing", None, 0),
         ("plain", Some("#!/bin/sh\n"), 0o644),
         ("headless", Some("echo no interpreter\n"), 0o755),
+        ("run.sh/below", None, 0),
     ] {
         let path = script.file(name);
         if let Some(content) = content {
@@ -368,8 +388,22 @@ async fn what_cannot_be_started_says_what_to_do() {
     false the program DIR/missing does not exist: put it there, or set another executor
     false the program DIR/plain is not executable: run `chmod +x DIR/plain`
     true DIR/headless cannot be started: it is no program for this processor, and no script whose first line is `#!` and an interpreter
+    false the program DIR/run.sh/below cannot be looked at: Not a directory (os error 20)
     false DIR is no program, but a directory or device
     ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_could_not_be_started_is_tried_again_after_a_minute() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("headless");
+    write_executable(&path, "echo no interpreter\n");
+    let executor = CommandExecutor::new(&path, directory.path().join("prompts"), false);
+    failure(&executor, job("x")).await;
+    tokio::time::advance(Duration::from_millis(59_999)).await;
+    assert!(!executor.ability().await.available);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(executor.ability().await.available);
 }
 
 #[tokio::test]
@@ -384,14 +418,14 @@ async fn a_prompt_that_cannot_be_written_fails_the_run() {
 #[test]
 fn only_old_prompt_files_of_this_program_are_removed_at_start() {
     let directory = tempfile::tempdir().unwrap();
-    let old = std::time::SystemTime::now() - Duration::from_secs(48 * 60 * 60);
-    for (name, is_old) in
-        [("bidmesh-prompt-a-1.txt", true), ("bidmesh-prompt-b-2.txt", false), ("prompt_task_1.txt", true)]
-    {
+    for (name, hours) in [
+        ("bidmesh-prompt-a-1.txt", 25),
+        ("bidmesh-prompt-b-2.txt", 0),
+        ("bidmesh-prompt-c-3.txt", 23),
+        ("prompt_task_1.txt", 48),
+    ] {
         let file = fs::File::create(directory.path().join(name)).unwrap();
-        if is_old {
-            file.set_modified(old).unwrap();
-        }
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(hours * 60 * 60)).unwrap();
     }
     CommandExecutor::new("/bin/true", directory.path(), false);
     let mut left: Vec<_> = fs::read_dir(directory.path())
@@ -399,5 +433,5 @@ fn only_old_prompt_files_of_this_program_are_removed_at_start() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
-    assert_eq!(left, ["bidmesh-prompt-b-2.txt", "prompt_task_1.txt"]);
+    assert_eq!(left, ["bidmesh-prompt-b-2.txt", "bidmesh-prompt-c-3.txt", "prompt_task_1.txt"]);
 }

@@ -1,5 +1,6 @@
 //! The HTTP client against a scripted server.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bidmesh_io_tokio::http::{self, BaseUrl, HttpError, Method, Patience, Request, StatusCode};
@@ -87,6 +88,25 @@ async fn a_body_over_the_limit_is_an_error_or_is_cut() {
 }
 
 #[tokio::test]
+async fn the_beginning_of_a_body_is_waited_for_and_no_more_than_that() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nha";
+    let acts = vec![send(head), Act::AwaitGo, send("lf"), Act::AwaitClosed];
+    for (limit, expected) in [(3, "hal"), (4, "half")] {
+        let server = Server::start(vec![("GET", acts.clone())]).await;
+        let response = get(&server, PATIENCE).await.unwrap();
+        let read = async {
+            // The second piece is sent when the first one has been read.
+            let (beginning, ()) =
+                tokio::join!(response.beginning(limit, PATIENCE.silence), async { server.go() });
+            beginning
+        };
+        // The server says nothing more and closes nothing.
+        let beginning = tokio::time::timeout(PATIENCE.silence / 3, read).await.expect("goes on waiting");
+        assert_eq!(beginning, expected.as_bytes());
+    }
+}
+
+#[tokio::test]
 async fn each_wait_has_an_end() {
     let short = Duration::from_millis(50);
     let mut server = Server::start(vec![("GET", vec![Act::AwaitClosed])]).await;
@@ -113,8 +133,16 @@ async fn errors_say_what_happened() {
         http::send(&format!("http://{free}").parse().unwrap(), Request::new(Method::GET, "/"), PATIENCE)
             .await;
     let refused = refused.unwrap_err();
-    assert!(refused.is_refused());
+    assert!(refused.is_refused() && refused.source().is_some());
     errors.push(refused.to_string().replace(&free.to_string(), "HOST"));
+    // Nothing leaves the machine: the system makes no connection to all machines at once.
+    let everybody = "http://255.255.255.255:1".parse().unwrap();
+    let unreachable = http::send(&everybody, Request::new(Method::GET, "/"), PATIENCE).await.unwrap_err();
+    assert!(!unreachable.is_refused());
+    assert!(
+        unreachable.to_string().starts_with("cannot connect to http://255.255.255.255:1: "),
+        "{unreachable}"
+    );
 
     let half = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
     let half_chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nhalf";
@@ -138,6 +166,7 @@ async fn errors_say_what_happened() {
     errors.push(error.to_string().replace(&server.address.to_string(), "HOST"));
 
     let bad = http::send(&url(&server), Request::new(Method::GET, "/a b"), PATIENCE).await.unwrap_err();
+    assert!(bad.source().is_none());
     errors.push(bad.to_string());
     insta::assert_snapshot!(errors.join("\n"), @r"
     http://HOST refused the connection: is the server running?

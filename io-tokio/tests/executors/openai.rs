@@ -292,6 +292,26 @@ async fn a_server_that_does_not_stream_is_understood() {
 }
 
 #[tokio::test]
+async fn what_is_long_and_in_order_is_read_to_its_end() {
+    let json = "application/json";
+    let long = "word ".repeat(2000);
+    let stream = [HEAD.as_bytes(), &chunked(piece(&long).as_bytes()), &chunked(b"data: [DONE]\n\n")].concat();
+    let models: Vec<String> = (0..200).map(|number| format!(r#"{{"id":"model-{number}"}}"#)).collect();
+    let models = format!(r#"{{"object":"list","data":[{}]}}"#, models.join(","));
+    let server =
+        Server::start(vec![(MODELS, response("200 OK", json, &models)), (CHAT, vec![Act::Send(stream)])])
+            .await;
+    let last = with(&server, |settings| settings.model = Some("model-199".to_owned()));
+    assert_eq!(hide_port(&server, &last.ability().await.why), "the model model-199 at http://HOST");
+    assert_eq!(run(&last, job("x")).await, (completed(&long), long));
+
+    let error = format!(r#"{{"error":{{"trace":"{}","message":"out of memory"}}}}"#, "x".repeat(10_000));
+    let server = Server::start(vec![(CHAT, response("500 Oops", json, &error))]).await;
+    let why = failure(&executor(&server), job("x")).await;
+    assert!(why.ends_with("(500: out of memory)"), "{why}");
+}
+
+#[tokio::test]
 async fn stopping_closes_the_stream() {
     let mut server = Server::start(vec![(CHAT, vec![begun(&piece("one")), Act::AwaitClosed])]).await;
     let executor = executor(&server);

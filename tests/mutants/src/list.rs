@@ -6,8 +6,9 @@ use std::process::Command;
 use serde::Deserialize;
 
 use crate::Failed;
+use crate::package::Package;
 
-/// A change of core. Its number is its place in the list, from one.
+/// A change of a package. Its number is its place in the list, from one.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Mutant {
     /// Unique, and the same in the next list as long as the code stands where it stood.
@@ -51,15 +52,18 @@ impl Place {
     }
 }
 
-/// All mutants of core in `tree`.
-pub fn of_core(tree: &Path) -> Result<Vec<Mutant>, Failed> {
+/// All mutants of `package` in `tree`.
+pub fn of(package: &Package, tree: &Path) -> Result<Vec<Mutant>, Failed> {
     let output = Command::new("cargo")
-        .args(["mutants", "--list", "--json", "--package", "bidmesh-core"])
+        .args(["mutants", "--list", "--json", "--package", package.name])
         .current_dir(tree)
         .output()
         .map_err(|error| format!("cargo mutants: {error}"))?;
     if !output.status.success() {
         return Err(format!("cargo mutants --list: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("the list of cargo mutants: {error}"))
+    let mut mutants: Vec<Mutant> = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("the list of cargo mutants: {error}"))?;
+    mutants.retain(|mutant| !package.leaves_out(&mutant.name));
+    Ok(mutants)
 }

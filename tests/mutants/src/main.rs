@@ -1,4 +1,4 @@
-//! Judges every mutant of core with one build: `.ci/mutants`, explained in docs/mutants.md.
+//! Judges every mutant of a package with one build: `.ci/mutants`, explained in docs/mutants.md.
 //!
 //! cargo-mutants lists the mutants; all of them are planted into a copy of the repository, each behind a switch
 //! (`plant`); the compiler says which are no programs (`tree`); the tests run once for each mutant that they come past
@@ -13,35 +13,17 @@ use std::{env, fs, thread};
 
 mod judge;
 mod list;
+mod package;
 mod plant;
 mod tree;
 
-use judge::{Test, Verdict, Verdicts};
+use judge::{Court, Test, Verdict, Verdicts};
 use list::Mutant;
+use package::Package;
 use tree::{Fates, Tree};
 
 /// Why it cannot go on, for a person.
 type Failed = String;
-
-/// The tests that judge core; `purity` builds a package of its own, and says nothing about behaviour.
-const TESTS: [&str; 16] = [
-    "--lib",
-    "--test=canonical",
-    "--test=fuzz_corpus",
-    "--test=fuzz_worlds",
-    "--test=legacy_samples",
-    "--test=mesh",
-    "--test=progress",
-    "--test=protocol_document",
-    "--test=restore",
-    "--test=wire_decode",
-    "--test=wire_memory",
-    "--test=wire_properties",
-    "--test=wire_shell",
-    "--test=wire_snapshots",
-    "--test=words",
-    "--test=transcripts",
-];
 
 fn main() -> ExitCode {
     match all() {
@@ -65,17 +47,39 @@ fn all() -> Result<(), Failed> {
     let out = PathBuf::from(env::var_os("MUTANTS_OUT").unwrap_or_else(|| "target/mutants".into()));
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     let out = out.canonicalize().map_err(|error| error.to_string())?;
-    let (seeds, jobs) = (number("SEEDS", 60)?, number("JOBS", 2)?);
-    let wanted = env::args().nth(1).unwrap_or_default();
+    let mut parts: Vec<String> = env::args().skip(1).collect();
+    let named = parts.first().and_then(|first| package::ALL.iter().find(|package| package.folder == first));
+    if named.is_some() {
+        parts.remove(0);
+    }
+    let judged = |package: &&Package| named.is_none_or(|named| named.folder == package.folder);
+    let mut any = false;
+    for package in package::ALL.iter().filter(judged) {
+        any |= judge_package(package, &parts, &repository, &out)?;
+    }
+    if any { Ok(()) } else { Err(format!("no mutant's name has {} in it", parts.join(" or "))) }
+}
 
-    let mutants = list::of_core(&repository)?;
+/// Judges the mutants of `package` whose name has one of `parts` in it, or all of them; whether there are any.
+fn judge_package(package: &Package, parts: &[String], repository: &Path, out: &Path) -> Result<bool, Failed> {
+    // A world of the real driver takes as long as a hundred of pure devices.
+    let seeds = number("SEEDS", if package.touches_machine { 3 } else { 60 })?;
+    let jobs = number("JOBS", 2)?;
+    let wanted =
+        |mutant: &Mutant| parts.is_empty() || parts.iter().any(|part| mutant.name.contains(part.as_str()));
+    let mutants = list::of(package, repository)?;
+    if !mutants.iter().any(wanted) {
+        return Ok(false);
+    }
     let mut verdicts = Verdicts::open(out.join("verdicts.tsv"));
-    let tree = Tree::copy(&repository, &out, &mutants)?;
+    let tree = Tree::copy(package, repository, out, &mutants)?;
     let fates = tree.plant(&mutants)?;
-    let programs = tree.build_tests(&TESTS)?;
-    let tests = judge::measure(&programs, &tree.folder, seeds, &out)?;
+    let programs = tree.build_tests()?;
+    let court = Court { package, seeds };
+    let tests = court.measure(&programs, out)?;
     eprintln!(
-        "{} mutants, {} of them planted, {} tests",
+        "{}: {} mutants, {} of them planted, {} tests",
+        package.folder,
         mutants.len(),
         planted(&mutants, &fates),
         tests.len()
@@ -86,17 +90,17 @@ fn all() -> Result<(), Failed> {
     }
     let open: Vec<u32> = (1..)
         .zip(&mutants)
-        .filter(|(_, mutant)| mutant.name.contains(&wanted))
+        .filter(|(_, mutant)| wanted(mutant))
         .filter(|(_, mutant)| verdicts.get(&mutant.name).is_none_or(|verdict| verdict.starts_with("missed")))
         .map(|(number, _)| number)
         .collect();
     let (alone, planted): (Vec<u32>, Vec<u32>) = open.into_iter().partition(|n| fates.alone.contains(n));
     let verdicts = Mutex::new(verdicts);
-    judge_planted(&planted, &mutants, &tests, (seeds, jobs), &verdicts)?;
+    judge_planted(&planted, &mutants, &tests, (&court, jobs), &verdicts)?;
     let mut verdicts = verdicts.into_inner().map_err(|error| error.to_string())?;
-    judge_alone(&alone, &mutants, &tree, (seeds, &out), &mut verdicts)?;
-    table(&mutants, &verdicts);
-    Ok(())
+    judge_alone(&alone, &mutants, &tests, (&court, &tree), &mut verdicts)?;
+    table(package, &mutants, &verdicts);
+    Ok(true)
 }
 
 fn planted(mutants: &[Mutant], fates: &Fates) -> usize {
@@ -108,14 +112,14 @@ fn judge_planted(
     numbers: &[u32],
     mutants: &[Mutant],
     tests: &[Test],
-    (seeds, jobs): (u32, u32),
+    (court, jobs): (&Court<'_>, u32),
     verdicts: &Mutex<Verdicts>,
 ) -> Result<(), Failed> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), Failed> {
         while let Some(number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
             let name = &mutants[*number as usize - 1].name;
-            let verdict = words(&judge::judge(*number, tests, seeds)?);
+            let verdict = words(&court.judge(*number, tests)?);
             if verdict.starts_with("missed") {
                 eprintln!("{name}: {verdict}");
             }
@@ -135,26 +139,22 @@ fn judge_planted(
 fn judge_alone(
     numbers: &[u32],
     mutants: &[Mutant],
-    tree: &Tree,
-    (seeds, out): (u32, &Path),
+    tests: &[Test],
+    (court, tree): (&Court<'_>, &Tree<'_>),
     verdicts: &mut Verdicts,
 ) -> Result<(), Failed> {
     tree.clear()?;
-    let mut tests = None;
     for number in numbers {
         let mutant = &mutants[*number as usize - 1];
         let text = tree.original(&mutant.file);
         let (start, end) = (mutant.span.start.offset(text), mutant.span.end.offset(text));
         let changed = format!("{} {} {}", &text[..start], mutant.replacement, &text[end..]);
-        if tests.is_none() {
-            let programs = tree.build_tests(&TESTS)?;
-            tests = Some(judge::measure(&programs, &tree.folder, seeds, out)?);
-        }
         tree.replace(&mutant.file, &changed)?;
         let verdict = if tree.compiles()? {
-            // The programs are in the same places as without the mutant.
-            tree.build_tests(&TESTS)?;
-            words(&judge::judge(0, tests.as_deref().unwrap_or_default(), seeds)?)
+            // The programs are in the same places as with all mutants planted.
+            tree.build_tests()?;
+            let near = (1..).zip(mutants).filter(|(_, other)| other.file == mutant.file).map(|(n, _)| n);
+            words(&court.judge_as_it_stands(&near.collect(), tests)?)
         } else {
             "unviable".into()
         };
@@ -174,13 +174,14 @@ fn words(verdict: &Verdict) -> String {
 }
 
 /// What docs/mutants.md shows.
-fn table(mutants: &[Mutant], verdicts: &Verdicts) {
+fn table(package: &Package, mutants: &[Mutant], verdicts: &Verdicts) {
     let kinds = ["unviable", "killed", "timed out", "missed"];
     let mut counts: BTreeMap<&str, [usize; 6]> = BTreeMap::new();
     for mutant in mutants {
         let verdict = verdicts.get(&mutant.name).unwrap_or("not judged");
         let kind = kinds.iter().position(|kind| verdict.starts_with(kind)).unwrap_or(kinds.len());
-        for row in [mutant.file.strip_prefix("core/src/").unwrap_or(&mutant.file), "~ all"] {
+        let file = mutant.file.strip_prefix(package.folder).and_then(|file| file.strip_prefix("/src/"));
+        for row in [file.unwrap_or(&mutant.file), "~ all"] {
             let row = counts.entry(row).or_default();
             row[0] += 1;
             row[1 + kind] += 1;

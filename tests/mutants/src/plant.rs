@@ -86,7 +86,8 @@ impl Finder<'_> {
         let Some(first) = body.stmts.first() else { return };
         let start = bytes(first.span()).start;
         let returns = self.at(start, Genre::FnValue);
-        if !returns.is_empty() {
+        // All values of an `impl Trait` must be of one type, which another value is not.
+        if !returns.is_empty() && !returns_impl(signature) {
             let numbers: Vec<u32> = returns.iter().map(|(n, _)| *n).collect();
             self.site(start..start, numbers, Site::Returns(returns));
         }
@@ -170,6 +171,19 @@ impl<'ast> Visit<'ast> for Finder<'_> {
         }
         visit::visit_expr_struct(self, expression);
     }
+}
+
+/// Whether a function hides the type of what it returns.
+fn returns_impl(signature: &syn::Signature) -> bool {
+    struct Impls(bool);
+    impl<'ast> Visit<'ast> for Impls {
+        fn visit_type_impl_trait(&mut self, _: &'ast syn::TypeImplTrait) {
+            self.0 = true;
+        }
+    }
+    let mut impls = Impls(false);
+    impls.visit_return_type(&signature.output);
+    impls.0
 }
 
 /// Whether a `let` of a chain is in an expression, outside of any block.

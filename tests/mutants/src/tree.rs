@@ -9,13 +9,15 @@ use serde::Deserialize;
 
 use crate::Failed;
 use crate::list::{Genre, Mutant};
+use crate::package::Package;
 use crate::plant::{Planted, plant};
 
 /// Rounds in which mutants that do not compile are taken out: type errors hide borrow errors, and those hide others.
 const ROUNDS_MAX: usize = 60;
 
 /// Where the copy is, and where cargo builds it.
-pub struct Tree {
+pub struct Tree<'a> {
+    package: &'a Package,
     pub folder: PathBuf,
     pub target: PathBuf,
     /// The files with mutants, as they were when they were copied.
@@ -31,11 +33,16 @@ pub struct Fates {
     pub alone: BTreeSet<u32>,
 }
 
-impl Tree {
+impl<'a> Tree<'a> {
     /// Copies what git knows of `repository`, with the changes that are not committed.
-    pub fn copy(repository: &Path, out: &Path, mutants: &[Mutant]) -> Result<Self, Failed> {
-        let mut tree =
-            Self { folder: out.join("tree"), target: out.join("target"), originals: BTreeMap::new() };
+    pub fn copy(
+        package: &'a Package,
+        repository: &Path,
+        out: &Path,
+        mutants: &[Mutant],
+    ) -> Result<Self, Failed> {
+        let (folder, target) = (out.join("tree"), out.join("target"));
+        let mut tree = Self { package, folder, target, originals: BTreeMap::new() };
         if tree.folder.exists() {
             fs::remove_dir_all(&tree.folder).map_err(|error| error.to_string())?;
         }
@@ -62,14 +69,14 @@ impl Tree {
         let switch = repository.join("tests/mutants/switch");
         let switch = switch.canonicalize().map_err(|error| format!("{}: {error}", switch.display()))?;
         // Outside of the copy: a workspace takes every package in its folder for its own.
-        let manifest = tree.folder.join("core/Cargo.toml");
+        let manifest = tree.folder.join(package.folder).join("Cargo.toml");
         let text = fs::read_to_string(&manifest).map_err(|error| error.to_string())?;
         let dependency =
             format!("[dependencies]\nmutant-switch = {{ path = {:?} }}\n", switch.display().to_string());
         fs::write(&manifest, text.replacen("[dependencies]\n", &dependency, 1))
             .map_err(|error| error.to_string())?;
         // Where a mutant computes what the compiler sees overflow, the test that comes past it shall say so.
-        let library = tree.folder.join("core/src/lib.rs");
+        let library = tree.folder.join(package.folder).join("src/lib.rs");
         let text = fs::read_to_string(&library).map_err(|error| error.to_string())?;
         let allowed = format!("#![allow(arithmetic_overflow, unconditional_panic)]\n{text}");
         fs::write(&library, allowed).map_err(|error| error.to_string())?;
@@ -103,7 +110,7 @@ impl Tree {
                 return Err(format!("no mutant is to blame for: {}", complaints[0].rendered));
             }
         }
-        Err(format!("core does not compile after {ROUNDS_MAX} rounds"))
+        Err(format!("{} does not compile after {ROUNDS_MAX} rounds", self.package.folder))
     }
 
     fn write(
@@ -143,10 +150,10 @@ impl Tree {
         fs::write(self.folder.join(file), text).map_err(|error| format!("{file}: {error}"))
     }
 
-    /// What the compiler has against core; nothing if it compiles.
+    /// What the compiler has against the package; nothing if it compiles.
     fn check(&self) -> Result<Vec<Complaint>, Failed> {
         let output = self
-            .cargo(&["check", "--package", "bidmesh-core", "--message-format", "json"])
+            .cargo(&["check", "--package", self.package.name, "--message-format", "json"])
             .stderr(Stdio::null())
             .output()
             .map_err(|error| format!("cargo: {error}"))?;
@@ -160,20 +167,22 @@ impl Tree {
         Ok(complaints)
     }
 
-    /// Whether core compiles as it stands in the copy.
+    /// Whether the package compiles as it stands in the copy.
     pub fn compiles(&self) -> Result<bool, Failed> {
         let status = self
-            .cargo(&["check", "--quiet", "--package", "bidmesh-core"])
+            .cargo(&["check", "--quiet", "--package", self.package.name])
             .stderr(Stdio::null())
             .status()
             .map_err(|error| format!("cargo: {error}"))?;
         Ok(status.success())
     }
 
-    /// Builds the tests: the programs, by the name of the test target.
-    pub fn build_tests(&self, targets: &[&str]) -> Result<Vec<(String, PathBuf)>, Failed> {
+    /// Builds the tests: the programs, each with the folder of its package.
+    pub fn build_tests(&self) -> Result<Vec<(PathBuf, PathBuf)>, Failed> {
         let mut command = self.cargo(&["test", "--no-run", "--message-format", "json"]);
-        command.args(["--package", "bidmesh-core", "--package", "bidmesh-tests"]).args(targets);
+        command
+            .args(self.package.suites.iter().flat_map(|suite| ["--package", suite]))
+            .args(self.package.targets);
         let output = command.stderr(Stdio::null()).output().map_err(|error| format!("cargo: {error}"))?;
         if !output.status.success() {
             let why =
@@ -181,15 +190,20 @@ impl Tree {
             return Err(why.map_or("cargo test --no-run fails".into(), |message| message.rendered));
         }
         let built = messages(&output.stdout)
-            .filter_map(|message| Some((message.target?.name, message.executable?, message.profile?)));
-        Ok(built.filter(|(_, _, profile)| profile.test).map(|(name, path, _)| (name, path)).collect())
+            .filter_map(|message| Some((message.manifest_path?, message.executable?, message.profile?)));
+        let tests = built.filter(|(_, _, profile)| profile.test);
+        let folder = |manifest: PathBuf| manifest.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(tests.map(|(manifest, program, _)| (folder(manifest), program)).collect())
     }
 
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("cargo");
         command.args(arguments).current_dir(&self.folder).env("CARGO_TARGET_DIR", &self.target);
         // Nobody reads a backtrace here; the tests run thousands of times.
-        command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0");
+        // Those that wait for time and processes gain nothing from it.
+        let optimized = if self.package.touches_machine { "0" } else { "1" };
+        command.env("CARGO_PROFILE_DEV_OPT_LEVEL", optimized);
         command
     }
 }
@@ -249,14 +263,9 @@ fn messages(output: &[u8]) -> impl Iterator<Item = CargoMessage> {
 #[derive(Deserialize)]
 struct CargoMessage {
     message: Option<Complaint>,
-    target: Option<Target>,
+    manifest_path: Option<PathBuf>,
     executable: Option<PathBuf>,
     profile: Option<Profile>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
 }
 
 #[derive(Deserialize)]

@@ -161,6 +161,17 @@ async fn a_device_that_does_not_halt_is_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_given_more_time_has_it() {
+    let world = World::default();
+    let mut running = running(&world);
+    let [soon, later] = [4, 20].map(Duration::from_secs);
+    running.note(&Input::Shutdown { within: soon }, Time::ZERO);
+    running.note(&Input::Shutdown { within: later }, Time::ZERO);
+    assert!(attend(&mut running, &world, later).await.is_none(), "the first moment counts no more");
+    assert!(matches!(attend(&mut running, &world, HALTING).await, Some(End::OutOfTime)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_stops_what_runs_and_writes_what_waits() {
     let world = World::default();
     let mut running = running(&world);

@@ -87,6 +87,10 @@ fn what_is_wrong_is_named_with_key_range_and_place() {
         load("literal_echo = [\"A\", \"B.C\"]", &none),
         load("listen = \"9999\"", &none),
         load("executor.run = \"python:x\"", &none),
+        load("executor.run = \"slm:\"", &none),
+        load("executor.run = \"command: \"", &none),
+        load("executor.run = \"openai:ftp://x\"", &none),
+        load("executor.run = \"None\"", &none),
         load("executor.key = \"\"\"a\nb\"\"\"", &none),
         load("has_npu = true", &none),
         load("work.slots = 1979-05-27", &none),
@@ -102,6 +106,22 @@ fn what_is_wrong_is_named_with_key_range_and_place() {
     .map(Result::unwrap_err)
     .collect();
     insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn the_environment_is_that_of_the_process() {
+    // A process of its own: the environment of this one is for all its tests, and may have settings in it.
+    if std::env::var_os("TEST_CHILD").is_none() {
+        let name = "files::settings::tests::the_environment_is_that_of_the_process";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name]).env("TEST_CHILD", "1").env("BIDMESH_WORK_SLOTS", "7");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let (_folder, directory) = directory();
+    let settings = Settings::load(&directory, &Overrides::from_environment()).unwrap();
+    assert_eq!(settings.values().core.work.slots, 7);
 }
 
 #[test]
@@ -203,6 +223,7 @@ fn the_table_is_whole() {
     let names: BTreeSet<&str> = keys().iter().map(|key| key.name).collect();
     assert_eq!(names.len(), keys().len(), "a name stands there twice");
     assert_eq!(keys().iter().map(Key::variable).collect::<BTreeSet<_>>().len(), keys().len());
+    assert_eq!(keys().iter().filter(|key| *key == find("policy").unwrap()).count(), 1);
     let defaults = Values::default();
     for key in keys() {
         // Each default is a value that may be written, and each row reads and writes the same field.
@@ -243,6 +264,31 @@ fn words_for_choices() {
         assert_eq!(settings.values().core.policy, policy);
         assert_eq!(settings.values().core.admit, admit);
     }
+}
+
+#[test]
+fn executors_are_read_as_they_are_written() {
+    for (text, executor) in [
+        ("none", Executor::None),
+        ("slm", Executor::Slm(None)),
+        ("slm:/m/a b.gguf", Executor::Slm(Some("/m/a b.gguf".into()))),
+        ("command:/data/run.sh", Executor::Command("/data/run.sh".into())),
+        ("openai:http://127.0.0.1:8080/v1", Executor::OpenAi("http://127.0.0.1:8080/v1".into())),
+        ("openai:https://box/v1", Executor::OpenAi("https://box/v1".into())),
+    ] {
+        let settings = load(&format!("executor.run = \"{text}\""), &Overrides::default()).unwrap();
+        assert_eq!(settings.values().executor.run, Some(executor));
+        assert_eq!(settings.row("executor.run").unwrap().value.to_string(), text);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_with_their_line() {
+    let (_folder, directory) = directory();
+    std::fs::write(directory.settings(), b"work.slots = 2\n\npolicy = \"\xff\"\n").unwrap();
+    let error = Settings::load(&directory, &Overrides::default()).unwrap_err().to_string();
+    let place = format!("{}:3: it is not UTF-8 text", directory.settings().display());
+    assert!(error.starts_with(&place), "{error}");
 }
 
 proptest! {
