@@ -63,8 +63,8 @@ pub enum Command {
     #[cfg(feature = "slm")]
     #[command(subcommand)]
     Model(command::model::Model),
-    /// This device, and what it knows of the others
-    Status,
+    /// This device, and what it knows of the others; or every phone
+    Status(command::status::StatusOf),
     /// Why a prompt went where it went: who bid what, who refused, who won, what happened then
     Why(command::why::Why),
     /// The log of the device
@@ -73,7 +73,15 @@ pub enum Command {
     Pause(command::pause::PauseFor),
     /// Let the device work again
     Resume,
-    /// End the device in order
+    /// Make the attached phones devices of one mesh that answers
+    Setup(command::setup::Setup),
+    /// The prompt of a device on a phone, in this terminal
+    Launch(command::launch::Launch),
+    /// Start the devices on phones
+    Start(command::start::Start),
+    /// End and start the devices on phones
+    Restart(command::start::Restart),
+    /// End the device of this machine in order, or those on phones
     Stop(command::stop::Stop),
     /// Five devices on this machine, one prompt, and why it went where it went
     Demo(command::demo::Demo),
@@ -99,14 +107,18 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Ask(ask) => command::ask::run(&shared, ask).await,
         Command::Send(send) => command::send::run(&shared, send).await,
         Command::Peers(peers) => command::peers::run(&shared, peers).await,
-        Command::Config(config) => command::config::run(&shared, config),
+        Command::Config(config) => command::config::run(&shared, config).await,
         #[cfg(feature = "slm")]
         Command::Model(model) => command::model::run(&shared, model).await,
-        Command::Status => command::status::run(&shared).await,
+        Command::Status(of) => command::status::run(&shared, of).await,
         Command::Why(why) => command::why::run(&shared, why).await,
         Command::Log(log) => command::log::run(&shared, log).await,
         Command::Pause(pause) => command::pause::pause(&shared, pause).await,
         Command::Resume => command::pause::resume(&shared).await,
+        Command::Setup(setup) => command::setup::run(&shared, setup).await,
+        Command::Launch(launch) => command::launch::run(&shared, launch).await,
+        Command::Start(start) => command::start::start(&shared, start).await,
+        Command::Restart(restart) => command::start::restart(&shared, restart).await,
         Command::Stop(stop) => command::stop::run(&shared, stop).await,
         Command::Demo(demo) => command::demo::run(&shared, demo).await,
         Command::Completions(completions) => command::completions::run(&shared, completions),
@@ -157,7 +169,18 @@ mod tests {
             "log -f",
             "pause 5m",
             "resume",
+            "setup --dry-run",
+            "start",
+            "start all",
+            "launch A",
+            "ask --on A hi",
+            "status --all",
+            "log A -f",
+            "log --all",
+            "config set A has_npu true",
+            "restart A B",
             "stop",
+            "stop A",
             "demo",
             "completions bash",
             "man",

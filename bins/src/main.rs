@@ -7,6 +7,7 @@
 #![allow(unreachable_pub)]
 
 mod address;
+mod adb;
 mod api;
 mod cli;
 mod client;
@@ -16,6 +17,7 @@ mod duration;
 mod exit;
 mod log;
 mod output;
+mod phones;
 mod signals;
 mod table;
 mod words;

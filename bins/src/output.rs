@@ -72,6 +72,17 @@ impl Output {
         }
     }
 
+    /// `text` in one of six colours where a person looks at stdout.
+    pub fn coloured(&self, number: usize, text: &str) -> String {
+        if self.stdout_is_terminal && !self.no_color {
+            // Cyan, yellow, green, magenta, blue, red.
+            let colour = [36, 33, 32, 35, 34, 31][number % 6];
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
     /// The one line of an error; with `--json` an object.
     pub fn failure(&self, failure: &Failure) {
         if failure.message.is_empty() {

@@ -1,0 +1,266 @@
+//! A plan, done on one phone. Each step looks first whether it is done already, so that a second run changes nothing.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bidmesh_core::id::DeviceId;
+use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
+
+use crate::adb::{AdbError, QUICK};
+use crate::device::DEFAULT_PORT;
+use crate::duration;
+use crate::exit::Failure;
+use crate::phones::plan::{Backend, Bidmesh, Npu, Plan, Program};
+use crate::phones::probe::{Probe, Runner, Running};
+use crate::phones::program::LocalFile;
+use crate::phones::remote::{Connected, Remote, Started};
+use crate::phones::transfer;
+use crate::phones::{MESH, PROGRAM};
+
+type Say<'a> = &'a (dyn Fn(&str) + Sync);
+type Done = Vec<String>;
+
+/// For a device whose program is replaced.
+const RESTARTING: Duration = Duration::from_secs(10);
+/// Between two words about a long copy.
+const TOLD_BYTES: u64 = 24 << 20;
+/// See `look`.
+const MARK: &str = "@@bidmesh-probe-51d0@@";
+
+/// Program, model, settings and address book of a device of ours.
+pub async fn bidmesh(
+    remote: &Remote,
+    plan: &Plan,
+    bidmesh: &Bidmesh,
+    all: &[Plan],
+    say: Say<'_>,
+) -> Result<Done, AdbError> {
+    let mut done = Vec::new();
+    if let Program::Push { file, .. } = &bidmesh.program {
+        push(remote, file, PROGRAM, true, "the program", say).await?;
+        runs(remote).await?;
+        done.push(format!("program {}", file.path.display()));
+    }
+    if let Backend::PushModel { file, name, .. } = &bidmesh.backend {
+        push(remote, file, &format!("{MESH}/models/{name}"), false, "the model", say).await?;
+        done.push(format!("model {name}"));
+    }
+    // How the phone is now: what the map was planned on may be minutes old, and nothing is written that is there.
+    let probe = Probe::of(remote.adb(), &remote.serial, MARK).await?;
+    identity(remote, plan, bidmesh, &probe, &mut done).await?;
+    backend(remote, &bidmesh.backend, &mut done).await?;
+    peers(remote, &plan.id, &probe, all, &mut done).await?;
+    if probe.running == Running::Nothing {
+        my_info(remote, plan, &probe, &mut done).await?;
+    }
+    Ok(done)
+}
+
+async fn push(
+    remote: &Remote,
+    file: &LocalFile,
+    to: &str,
+    executable: bool,
+    what: &str,
+    say: Say<'_>,
+) -> Result<(), AdbError> {
+    let told = AtomicU64::new(0);
+    say(&format!("is given {what} ({})", duration::bytes(file.bytes)));
+    let tell = |there: u64, of: u64| {
+        if there >= told.load(Ordering::Relaxed) + TOLD_BYTES && there < of {
+            told.store(there, Ordering::Relaxed);
+            say(&format!("{what}: {} of {}", duration::bytes(there), duration::bytes(of)));
+        }
+    };
+    transfer::send(remote.adb(), &remote.serial, file, to, executable, &tell).await
+}
+
+/// Whether the program runs there at all.
+async fn runs(remote: &Remote) -> Result<(), AdbError> {
+    let said = remote.adb().shell(&remote.serial, &format!("{PROGRAM} --version"), QUICK).await?;
+    if said.status == 0 && said.stdout.starts_with("bidmesh ") {
+        return Ok(());
+    }
+    let why = format!("{} (is it built for this phone?)", said.last_words());
+    Err(AdbError::refused("run the program on this phone", &why))
+}
+
+/// Name and NPU, kept in device_config.json.
+async fn identity(
+    remote: &Remote,
+    plan: &Plan,
+    bidmesh: &Bidmesh,
+    probe: &Probe,
+    done: &mut Done,
+) -> Result<(), AdbError> {
+    let config = probe.config();
+    if config.device_id.as_ref() != Some(&plan.id) {
+        remote.command("name the device", &["config", "set", "id", plan.id.as_str()]).await?;
+        done.push(format!("name {}", plan.id));
+    }
+    let npu = has_npu(&bidmesh.npu);
+    if config.has_npu != Some(npu) {
+        let word = if npu { "true" } else { "false" };
+        remote.command("say whether it has an NPU", &["config", "set", "has_npu", word]).await?;
+        done.push(format!("has_npu {word}"));
+    }
+    Ok(())
+}
+
+const fn has_npu(npu: &Npu) -> bool {
+    match npu {
+        Npu::Said(yes) => *yes,
+        Npu::Found(_) => true,
+        Npu::NotFound | Npu::Unsure => false,
+    }
+}
+
+async fn backend(remote: &Remote, backend: &Backend, done: &mut Done) -> Result<(), AdbError> {
+    let (spec, preset) = match backend {
+        Backend::Found { spec, preset, genie } => {
+            if let Some(Runner::Genie { program, config }) = genie {
+                remote.write("run_genie.sh", &genie_script(program, config)).await?;
+            }
+            (spec, *preset)
+        }
+        Backend::PushModel { spec: Some(spec), .. } => (spec, None),
+        _ => return Ok(()),
+    };
+    if let Some(path) = spec.strip_prefix("command:") {
+        // The shell mesh runs it by `sh`, and so never needed it to be executable.
+        let doing = "let the model runner be run";
+        remote.adb().run(&remote.serial, doing, &format!("chmod u+x {}", crate::adb::quoted(path))).await?;
+    }
+    if let Some(preset) = preset {
+        remote.command("set the preset", &["config", "set", "executor.preset", preset]).await?;
+    }
+    remote.command("set what runs prompts", &["config", "set", "executor.run", spec]).await?;
+    done.push(format!("prompts run by {spec}"));
+    Ok(())
+}
+
+/// Runs Qualcomm's program as the device runs commands: with the file that holds the prompt.
+fn genie_script(program: &str, config: &str) -> String {
+    let folder = program.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    let [folder, program, config] = [folder, program, config].map(crate::adb::quoted);
+    format!(
+        "#!/system/bin/sh\n# Written by bidmesh setup: run_genie.sh PROMPT_FILE\ncd {folder} || exit 1\n\
+         export LD_LIBRARY_PATH={folder} ADSP_LIBRARY_PATH={folder}\n\
+         exec {program} -c {config} -p \"$(cat \"$1\")\"\n"
+    )
+}
+
+/// The others, by their addresses of today. Lines of other devices stay.
+async fn peers(
+    remote: &Remote,
+    own: &DeviceId,
+    probe: &Probe,
+    all: &[Plan],
+    done: &mut Done,
+) -> Result<(), AdbError> {
+    let known = probe.peers().map(|file| file.peers()).unwrap_or_default();
+    for (id, address) in others(own, all) {
+        if known.iter().any(|(other, at)| (other, at) == (&id, &address)) {
+            continue;
+        }
+        remote.command("add a peer", &["peers", "add", id.as_str(), &address.to_string()]).await?;
+        done.push(format!("peer {id} at {address}"));
+    }
+    Ok(())
+}
+
+fn others(own: &DeviceId, all: &[Plan]) -> Vec<(DeviceId, SocketAddr)> {
+    let known = all.iter().filter(|plan| plan.id != *own && plan.is_peer());
+    known.filter_map(|plan| Some((plan.id.clone(), plan.address?))).collect()
+}
+
+/// The device writes it when it starts; scripts may look before that.
+async fn my_info(remote: &Remote, plan: &Plan, probe: &Probe, done: &mut Done) -> Result<(), AdbError> {
+    let info = MyInfo {
+        id: plan.id.clone(),
+        ip: plan.address.map(|address| address.ip()),
+        port: plan.address.map_or(DEFAULT_PORT, |address| address.port()),
+    };
+    if probe.info().as_ref() != Some(&info) {
+        remote.write("my_info.txt", &info.to_text()).await?;
+        done.push("my_info.txt".into());
+    }
+    Ok(())
+}
+
+/// The files of a shell device. Its listener answers the first line of peers.txt that names a device: that is where
+/// the address of today goes.
+pub async fn shell_files(
+    remote: &Remote,
+    plan: &Plan,
+    npu: Option<bool>,
+    all: &[Plan],
+    say: Say<'_>,
+) -> Result<Done, AdbError> {
+    let mut done = Vec::new();
+    remote.adb().run(&remote.serial, "make the mesh directory", &format!("mkdir -p {MESH}")).await?;
+    let probe = Probe::of(remote.adb(), &remote.serial, MARK).await?;
+    let mut peers = match probe.peers() {
+        Some(peers) => peers,
+        None => {
+            say("its peers.txt cannot be understood and is kept as peers.txt.old");
+            let keep = format!("cp {MESH}/peers.txt {MESH}/peers.txt.old");
+            remote.adb().run(&remote.serial, "keep the old peers.txt", &keep).await?;
+            PeersFile::default()
+        }
+    };
+    for (id, address) in others(&plan.id, all) {
+        peers.set(&id, address);
+    }
+    let mut config: DeviceConfig = probe.config();
+    config.device_id = Some(plan.id.clone());
+    config.has_npu = Some(npu.unwrap_or(!probe.npus.is_empty()));
+    for (name, text) in [("peers.txt", peers.to_text()), ("device_config.json", config.to_text())] {
+        if probe.file(name) != Some(text.as_str()) {
+            remote.write(name, &text).await?;
+            done.push(name.to_owned());
+        }
+    }
+    my_info(remote, plan, &probe, &mut done).await?;
+    Ok(done)
+}
+
+/// Starts the device, or starts it anew if it runs another program or under another name than it should.
+pub async fn start(
+    remote: &Remote,
+    bidmesh: &Bidmesh,
+    done: &[String],
+    say: Say<'_>,
+) -> Result<(Option<String>, Connected), Failure> {
+    // The address book and the like it reads by itself.
+    let counts_at_start = |line: &String| ["program ", "model ", "name ", "has_npu ", "prompts "].iter().any(|word| line.starts_with(word));
+    let anew = bidmesh.runs && done.iter().any(counts_at_start);
+    if anew {
+        say("is started anew");
+        remote.stop(RESTARTING).await?;
+    }
+    let (started, connected) = remote.start().await?;
+    let Some(connected) = connected else {
+        return Err(Failure::failed("the shell listener was started on it meanwhile; it is left alone"));
+    };
+    let word = match (started, anew) {
+        (_, true) => Some("started anew".to_owned()),
+        (Started::Now, _) => Some("started".to_owned()),
+        _ => None,
+    };
+    if word.is_some() {
+        say("runs");
+    }
+    Ok((word, connected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_genie_script_quotes_what_stands_in_paths() {
+        insta::assert_snapshot!(genie_script("/data/local/tmp/my genie/genie-t2t-run", "/data/local/tmp/c.json"));
+    }
+}

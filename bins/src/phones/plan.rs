@@ -1,0 +1,467 @@
+//! What `setup` will do to each phone: decided before anything is done, from how the phones are and what this machine
+//! has. Pure; a person reads it first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use bidmesh_core::id::DeviceId;
+use bidmesh_io_tokio::files::{DeviceMap, MappedDevice};
+
+use super::probe::{Probe, Runner, Running};
+use super::program::LocalFile;
+use super::MESH;
+use crate::adb::Attached;
+use crate::duration;
+
+/// A phone and what could be found out about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    pub attached: Attached,
+    /// Or why nothing could be.
+    pub probe: Result<Probe, String>,
+}
+
+/// What a phone is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub id: DeviceId,
+    pub serial: String,
+    pub model: Option<String>,
+    /// Where peers reach it; what the map says for one that cannot be asked.
+    pub address: Option<SocketAddr>,
+    pub what: What,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// Nothing can be, for this reason.
+    Blocked(String),
+    /// It runs the shell listener; nothing is changed there.
+    LeaveShell,
+    /// The files of a shell device are brought up to date.
+    ShellFiles { npu: Option<bool> },
+    Bidmesh(Box<Bidmesh>),
+}
+
+/// How a phone becomes a device of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bidmesh {
+    pub program: Program,
+    pub backend: Backend,
+    pub npu: Npu,
+    /// The device id that it has now, if it is another.
+    pub renamed_from: Option<DeviceId>,
+    pub runs: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Program {
+    Keep,
+    Push { file: LocalFile, replaces: bool },
+}
+
+/// What will run prompts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backend {
+    /// It is configured already.
+    Kept(String),
+    /// Found on the phone.
+    Found { spec: String, preset: Option<&'static str>, genie: Option<Runner> },
+    /// The embedded model, whose file is there already.
+    ModelThere(String),
+    /// The embedded model, whose file goes there. `spec`: what to set for one that is not the default.
+    PushModel { file: LocalFile, name: String, spec: Option<String> },
+    /// Nothing, for this reason.
+    None(String),
+}
+
+/// Whether the device has an NPU, and how we know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Npu {
+    /// Somebody has said so before.
+    Said(bool),
+    Found(String),
+    NotFound,
+    /// There are files that may belong to one: a person is asked.
+    Unsure,
+}
+
+/// What this machine brings.
+#[derive(Clone, Debug, Default)]
+pub struct Offered {
+    /// The program for each phone, by serial number, or why there is none.
+    pub programs: BTreeMap<String, Result<LocalFile, String>>,
+    /// The model file, its name on the phone, and whether it is the one that is used by default.
+    pub model: Option<(LocalFile, String, bool)>,
+    /// Ports of phones at which a model server answered.
+    pub servers: BTreeMap<String, u16>,
+    pub shell_only: bool,
+}
+
+/// Names phones and decides what each gets.
+pub fn plan(seen: &[Seen], map: &DeviceMap, offered: &Offered) -> Vec<Plan> {
+    let names = names(seen, map);
+    seen.iter()
+        .map(|phone| {
+            let serial = phone.attached.serial.clone();
+            // Every phone that was seen has been named.
+            let id = names[&serial].clone();
+            let mapped = map.devices().into_iter().find(|device| device.serial == serial).cloned();
+            let (address, what) = match &phone.probe {
+                Err(why) => {
+                    let known = mapped.and_then(|device| device.ip);
+                    (known.map(|ip| (ip, crate::device::DEFAULT_PORT).into()), What::Blocked(why.clone()))
+                }
+                Ok(probe) => (probe.address(), what(&id, &serial, probe, offered)),
+            };
+            Plan { id, serial, model: phone.attached.model.clone(), address, what }
+        })
+        .collect()
+}
+
+fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
+    if offered.shell_only {
+        return What::ShellFiles { npu: probe.config().has_npu };
+    }
+    if probe.running == Running::Listener {
+        return What::LeaveShell;
+    }
+    if !probe.writable {
+        return What::Blocked(format!("{MESH} cannot be written by adb's user: see who made it (`adb shell ls -ld {MESH}`)"));
+    }
+    let program = match offered.programs.get(serial) {
+        Some(Ok(file)) if probe.program_sum.as_ref() == Some(&file.sha256) => Program::Keep,
+        Some(Ok(file)) => Program::Push { file: file.clone(), replaces: probe.program_sum.is_some() },
+        Some(Err(why)) => return What::Blocked(why.clone()),
+        None => return What::Blocked("nothing is known of the program for it".into()),
+    };
+    let backend = backend(serial, probe, offered);
+    let needed = program.bytes() + backend.bytes();
+    if let Some(free) = probe.free_bytes.filter(|free| *free < needed) {
+        return What::Blocked(format!(
+            "its disk is full: {} are needed and {} are free; free some space on it",
+            duration::bytes(needed),
+            duration::bytes(free)
+        ));
+    }
+    What::Bidmesh(Box::new(Bidmesh {
+        program,
+        backend,
+        npu: npu(probe),
+        renamed_from: probe.id().filter(|own| own != id),
+        runs: matches!(probe.running, Running::Bidmesh(_)),
+    }))
+}
+
+fn backend(serial: &str, probe: &Probe, offered: &Offered) -> Backend {
+    if let Some(configured) = probe.setting("executor.run").filter(|run| !run.is_empty()) {
+        return Backend::Kept(configured);
+    }
+    for runner in &probe.runners {
+        match runner {
+            Runner::Script(path) => {
+                return Backend::Found { spec: format!("command:{path}"), preset: None, genie: None };
+            }
+            Runner::Genie { .. } => {
+                return Backend::Found {
+                    spec: format!("command:{MESH}/run_genie.sh"),
+                    preset: Some("genie"),
+                    genie: Some(runner.clone()),
+                };
+            }
+            Runner::Port(port) if offered.servers.get(serial) == Some(port) => {
+                return Backend::Found {
+                    spec: format!("openai:http://127.0.0.1:{port}"),
+                    preset: None,
+                    genie: None,
+                };
+            }
+            Runner::Port(_) => {}
+        }
+    }
+    match &offered.model {
+        Some((file, name, default)) => {
+            let spec = (!default).then(|| format!("slm:{MESH}/models/{name}"));
+            match probe.models.get(name) {
+                Some(bytes) if *bytes == file.bytes && *default => Backend::ModelThere(name.clone()),
+                _ => Backend::PushModel { file: file.clone(), name: name.clone(), spec },
+            }
+        }
+        None => match probe.models.keys().next() {
+            Some(name) => {
+                Backend::Found { spec: format!("slm:{MESH}/models/{name}"), preset: None, genie: None }
+            }
+            None => Backend::None(
+                "no model runner is on it, and no model here to give it: `bidmesh model pull`, then setup again"
+                    .into(),
+            ),
+        },
+    }
+}
+
+fn npu(probe: &Probe) -> Npu {
+    match (probe.config().has_npu, probe.npus.first()) {
+        (Some(said), _) => Npu::Said(said),
+        (None, Some(found)) => Npu::Found(found.clone()),
+        (None, None) if probe.npu_hints => Npu::Unsure,
+        (None, None) => Npu::NotFound,
+    }
+}
+
+/// Which phone is which device: as the map has it, else as the phone says, else the next letter.
+fn names(seen: &[Seen], map: &DeviceMap) -> BTreeMap<String, DeviceId> {
+    let mapped: BTreeMap<String, DeviceId> =
+        map.devices().iter().map(|device| (device.serial.clone(), device.id.clone())).collect();
+    let mut taken: BTreeSet<DeviceId> = map.devices().iter().map(|device| device.id.clone()).collect();
+    let mut names = BTreeMap::new();
+    for phone in seen.iter().filter(|phone| mapped.contains_key(&phone.attached.serial)) {
+        names.insert(phone.attached.serial.clone(), mapped[&phone.attached.serial].clone());
+    }
+    // Phones with a name of their own first, or a new one could take it.
+    for own in [true, false] {
+        for phone in seen {
+            let serial = &phone.attached.serial;
+            if names.contains_key(serial) {
+                continue;
+            }
+            let says = phone.probe.as_ref().ok().and_then(Probe::id).filter(|id| own && !taken.contains(id));
+            let id = match says {
+                Some(id) => id,
+                None if own => continue,
+                None => next_name(&taken),
+            };
+            taken.insert(id.clone());
+            names.insert(serial.clone(), id);
+        }
+    }
+    names
+}
+
+/// `Device_A` to `Device_Z`, then `Device_AA` and on.
+fn next_name(taken: &BTreeSet<DeviceId>) -> DeviceId {
+    (0_u32..)
+        .filter_map(|number| DeviceId::new(&format!("Device_{}", letters(number))).ok())
+        .find(|id| !taken.contains(id))
+        .unwrap_or_else(|| unreachable!("there are more names than phones"))
+}
+
+fn letters(mut number: u32) -> String {
+    let mut letters = Vec::new();
+    loop {
+        // Below 26.
+        letters.push(char::from(b'A' + u8::try_from(number % 26).unwrap_or(0)));
+        match (number / 26).checked_sub(1) {
+            Some(rest) => number = rest,
+            None => break letters.iter().rev().collect(),
+        }
+    }
+}
+
+impl Program {
+    const fn bytes(&self) -> u64 {
+        match self {
+            Self::Keep => 0,
+            Self::Push { file, .. } => file.bytes,
+        }
+    }
+}
+
+impl Backend {
+    const fn bytes(&self) -> u64 {
+        match self {
+            Self::PushModel { file, .. } => file.bytes,
+            _ => 0,
+        }
+    }
+}
+
+impl Plan {
+    /// What will be done, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        match &self.what {
+            What::Blocked(why) => vec![format!("nothing: {why}")],
+            What::LeaveShell => vec!["nothing: it runs the shell listener and is left alone".into()],
+            What::ShellFiles { .. } => {
+                vec!["my_info.txt, peers.txt and device_config.json of a shell device, no program".into()]
+            }
+            What::Bidmesh(bidmesh) => bidmesh.lines(&self.id),
+        }
+    }
+
+    /// The device map's line of it.
+    pub fn mapped(&self) -> MappedDevice {
+        MappedDevice { id: self.id.clone(), serial: self.serial.clone(), ip: self.address.map(|a| a.ip()) }
+    }
+
+    /// Whether other devices should know it.
+    pub fn is_peer(&self) -> bool {
+        self.address.is_some()
+    }
+}
+
+impl Bidmesh {
+    fn lines(&self, id: &DeviceId) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(old) = &self.renamed_from {
+            lines.push(format!("name: {id} instead of {old}"));
+        }
+        lines.push(match &self.program {
+            Program::Keep => "program: is there, unchanged".into(),
+            Program::Push { file, replaces } => format!(
+                "program: {} {} ({})",
+                if *replaces { "replace by" } else { "push" },
+                file.path.display(),
+                duration::bytes(file.bytes)
+            ),
+        });
+        lines.push(match &self.backend {
+            Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
+            Backend::Found { spec, .. } => format!("prompts: run by {spec}, which is there"),
+            Backend::ModelThere(name) => format!("prompts: run by the embedded model {name}, which is there"),
+            Backend::PushModel { file, name, .. } => {
+                format!("prompts: push the model {name} ({})", duration::bytes(file.bytes))
+            }
+            Backend::None(why) => format!("prompts: none run there: {why}"),
+        });
+        lines.push(match &self.npu {
+            Npu::Said(yes) => format!("NPU: {}, as said before", if *yes { "yes" } else { "no" }),
+            Npu::Found(what) => format!("NPU: {what}"),
+            Npu::NotFound => "NPU: none found".into(),
+            Npu::Unsure => "NPU: there may be one".into(),
+        });
+        lines.push(match (self.runs, &self.program) {
+            (true, Program::Keep) => "device: runs already".into(),
+            (true, Program::Push { .. }) => "device: restart with the new program".into(),
+            (false, _) => "device: start".into(),
+        });
+        lines
+    }
+}
+
+/// The whole plan, for a person.
+pub fn words(plans: &[Plan]) -> String {
+    let mut text = String::new();
+    for plan in plans {
+        let address = plan.address.map_or_else(|| "no address known".into(), |address| address.to_string());
+        let model = plan.model.as_ref().map_or_else(String::new, |model| format!(", {model}"));
+        text.push_str(&format!("{} ({}{model}) at {address}\n", plan.id, plan.serial));
+        for line in plan.lines() {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adb::State;
+    use std::path::Path;
+
+    fn seen(serial: &str, probe: Result<Probe, String>) -> Seen {
+        let attached = Attached { serial: serial.into(), state: State::Ready, model: Some("Pixel 7".into()) };
+        Seen { attached, probe }
+    }
+
+    fn ready() -> Probe {
+        Probe {
+            abi: "arm64-v8a".into(),
+            addresses: vec![("wlan0".into(), "192.168.1.101".parse().unwrap())],
+            free_bytes: Some(1 << 33),
+            writable: true,
+            ..Probe::default()
+        }
+    }
+
+    fn file(name: &str, bytes: u64) -> LocalFile {
+        LocalFile { path: name.into(), bytes, sha256: format!("sum of {name}") }
+    }
+
+    fn offered(serials: &[&str]) -> Offered {
+        let program = |serial: &&str| ((*serial).to_owned(), Ok(file("bidmesh-aarch64", 5 << 20)));
+        Offered {
+            programs: serials.iter().map(program).collect(),
+            model: Some((file("m.gguf", 98 << 20), "m.gguf".into(), true)),
+            ..Offered::default()
+        }
+    }
+
+    fn map(text: &str) -> DeviceMap {
+        DeviceMap::parse(text.as_bytes(), Path::new("map")).unwrap()
+    }
+
+    #[test]
+    fn a_plan_reads_well() {
+        let running = Probe {
+            running: Running::Bidmesh(7),
+            program_sum: Some("sum of bidmesh-aarch64".into()),
+            runners: vec![Runner::Script("/data/local/tmp/mesh/run_slm.sh".into())],
+            npus: vec!["Google edge TPU (/dev/rio)".into()],
+            ..ready()
+        };
+        let shell = Probe { running: Running::Listener, ..ready() };
+        let full = Probe { free_bytes: Some(1 << 20), ..ready() };
+        let phones = [
+            seen("a", Ok(ready())),
+            seen("b", Ok(running)),
+            seen("c", Ok(shell)),
+            seen("d", Ok(full)),
+            seen("e", Err("it is offline".into())),
+        ];
+        let plans = plan(&phones, &map("Device_E:e:10.0.0.5\n"), &offered(&["a", "b", "c", "d"]));
+        insta::assert_snapshot!(words(&plans));
+    }
+
+    #[test]
+    fn names_are_kept_from_the_map_then_from_the_phone_and_new_ones_follow() {
+        let named = |id: &str| {
+            let config = format!("{{\"device_id\": \"{id}\"}}\n");
+            let printed = format!("\n@@ device_config.json\n{config}");
+            Ok(Probe::read_for_tests(&printed, "@@"))
+        };
+        let phones = [
+            seen("new", Ok(ready())),
+            seen("own", named("Device_A")),
+            seen("copy", named("Device_A")),
+            seen("known", named("Else")),
+        ];
+        let names = names(&phones, &map("Device_C:known:\nDevice_B:absent:\n"));
+        let names: Vec<(&str, &str)> = names.iter().map(|(s, id)| (s.as_str(), id.as_str())).collect();
+        assert_eq!(
+            names,
+            [("copy", "Device_E"), ("known", "Device_C"), ("new", "Device_D"), ("own", "Device_A")]
+        );
+    }
+
+    #[test]
+    fn names_never_run_out() {
+        let letters: Vec<String> = [0, 25, 26, 51, 52, 701, 702].map(letters).into();
+        assert_eq!(letters, ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]);
+    }
+
+    #[test]
+    fn what_is_configured_beats_what_is_found_and_that_beats_the_model() {
+        let found = Probe {
+            runners: vec![
+                Runner::Port(8080),
+                Runner::Genie { program: "/g/genie-t2t-run".into(), config: "/g/c.json".into() },
+            ],
+            ..ready()
+        };
+        let genie = backend("a", &found, &offered(&["a"]));
+        assert!(matches!(genie, Backend::Found { preset: Some("genie"), .. }), "a port alone is no server");
+        let mut offers = offered(&["a"]);
+        offers.servers.insert("a".into(), 8080);
+        let server = backend("a", &found, &offers);
+        assert!(matches!(server, Backend::Found { spec, .. } if spec == "openai:http://127.0.0.1:8080"));
+        assert!(matches!(backend("a", &ready(), &offers), Backend::PushModel { spec: None, .. }));
+        let mut there = ready();
+        there.models.insert("m.gguf".into(), 98 << 20);
+        assert_eq!(backend("a", &there, &offers), Backend::ModelThere("m.gguf".into()));
+        let printed = "\n@@ config.toml\n[executor]\nrun = \"none\"\n";
+        let configured = Probe::read_for_tests(printed, "@@");
+        assert_eq!(backend("a", &configured, &offers), Backend::Kept("none".into()));
+        assert!(matches!(backend("a", &ready(), &Offered::default()), Backend::None(_)));
+    }
+}

@@ -1,0 +1,99 @@
+//! A large file onto a phone: piece by piece, so that what broke off goes on where it was, and under its own name only
+//! when it is whole.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::program::{LocalFile, sha256_of};
+use crate::adb::{Adb, AdbError, quoted};
+
+/// One call of adb. Some seconds over USB 2, ten over a slow Wi-Fi.
+const PIECE_BYTES: u64 = 8 << 20;
+const PIECE_LIMIT: Duration = Duration::from_secs(180);
+/// Checksums of a hundred megabytes on an old phone.
+const SUM_LIMIT: Duration = Duration::from_secs(120);
+
+/// Brings `file` to `to` on a phone. `told` hears how much is there: (done, of).
+pub async fn send(
+    adb: &Adb,
+    serial: &str,
+    file: &LocalFile,
+    to: &str,
+    executable: bool,
+    told: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(), AdbError> {
+    let part = format!("{to}.part");
+    let piece = format!("{to}.piece");
+    let mut there = begun(adb, serial, file, &part).await?;
+    while there < file.bytes {
+        told(there, file.bytes);
+        let local = cut(&file.path, there).map_err(|error| unreadable(&file.path, &error))?;
+        adb.push(serial, local.path(), &piece, PIECE_LIMIT).await?;
+        let append = format!(
+            "cat {piece} >> {part} && rm -f {piece} && wc -c < {part}",
+            piece = quoted(&piece),
+            part = quoted(&part)
+        );
+        let said = adb.run(serial, "put a file together", &append).await?;
+        let now = said.trim().parse().unwrap_or(0);
+        if now <= there || now > file.bytes {
+            return Err(AdbError::refused("copy a file", "what arrived has another length than what was sent"));
+        }
+        there = now;
+    }
+    told(there, file.bytes);
+    if sum(adb, serial, &part).await? != file.sha256 {
+        adb.run(serial, "remove a damaged copy", &format!("rm -f {}", quoted(&part))).await?;
+        return Err(AdbError::refused("copy a file", "it arrived damaged; do the same again"));
+    }
+    let mode = if executable { "755" } else { "644" };
+    let settle = format!("chmod {mode} {part} && mv -f {part} {to}; e=$?; rm -f {piece}; exit $e",
+        part = quoted(&part), to = quoted(to), piece = quoted(&piece));
+    adb.run(serial, "put a file into its place", &settle).await.map(drop)
+}
+
+/// How much of the file is there from an earlier try, if that is its beginning.
+async fn begun(adb: &Adb, serial: &str, file: &LocalFile, part: &str) -> Result<u64, AdbError> {
+    let folder = part.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    let look = format!(
+        "mkdir -p {} && {{ [ -f {part} ] && wc -c < {part} || echo 0; }}",
+        quoted(folder),
+        part = quoted(part)
+    );
+    let there: u64 = adb.run(serial, "make the mesh directory", &look).await?.trim().parse().unwrap_or(0);
+    if there == 0 {
+        return Ok(0);
+    }
+    if there <= file.bytes {
+        let beginning = File::open(&file.path).and_then(|opened| sha256_of(&mut opened.take(there)));
+        if beginning.map_err(|error| unreadable(&file.path, &error))? == sum(adb, serial, part).await? {
+            return Ok(there);
+        }
+    }
+    adb.run(serial, "remove an older copy", &format!("rm -f {}", quoted(part))).await?;
+    Ok(0)
+}
+
+async fn sum(adb: &Adb, serial: &str, path: &str) -> Result<String, AdbError> {
+    let said = adb.shell(serial, &format!("sha256sum {}", quoted(path)), SUM_LIMIT).await?;
+    match said.stdout.split_whitespace().next() {
+        Some(sum) if said.status == 0 => Ok(sum.to_owned()),
+        _ => Err(AdbError::refused("check a copy", said.last_words())),
+    }
+}
+
+/// The piece of the file from `at` on, in a file of its own.
+fn cut(path: &Path, at: u64) -> io::Result<tempfile::NamedTempFile> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(at))?;
+    let mut piece = tempfile::NamedTempFile::new()?;
+    io::copy(&mut file.take(PIECE_BYTES), &mut piece)?;
+    piece.flush()?;
+    Ok(piece)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> AdbError {
+    AdbError::refused(&format!("read {}", path.display()), &error.to_string())
+}

@@ -1,0 +1,238 @@
+//! `bidmesh setup` with the real adb and phones that are played on this machine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, which the lint does not know as such"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use bidmesh_tests::{Laptop, can_play_phones, phone_binary};
+use serde_json::Value;
+
+/// Three phones that can run prompts by the shell mesh's script.
+fn three_phones() -> Laptop {
+    let laptop = Laptop::with(&["one", "two", "three"]);
+    for name in ["one", "two", "three"] {
+        laptop.phone(name).has_runner(&format!("Phone {name} says"));
+    }
+    laptop
+}
+
+/// Reports of `setup` by serial number.
+fn by_serial(report: &Value) -> BTreeMap<String, Value> {
+    let devices = report["devices"].as_array().unwrap_or_else(|| panic!("{report:#}"));
+    devices.iter().map(|device| (device["serial"].as_str().unwrap().to_owned(), device.clone())).collect()
+}
+
+#[test]
+fn setup_makes_three_phones_a_mesh_that_answers_and_a_second_one_changes_nothing() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = three_phones();
+    let report = laptop.setup(&[]);
+    let reports = by_serial(&report);
+    for name in ["one", "two", "three"] {
+        let phone = laptop.phone(name);
+        let report = &reports[&phone.serial()];
+        assert_eq!(report["state"], "ready", "{report:#}");
+        assert_eq!(report["answer"], format!("Phone {name} says: Say hello in one short sentence."));
+        let id = report["device_id"].as_str().unwrap();
+        assert!(laptop.map().contains(&format!("{id}:{}:{}\n", phone.serial(), phone.address().ip())));
+        assert_eq!(phone.file("my_info.txt"), format!("{id}:{}\n", phone.address()));
+        let config: Value = serde_json::from_str(&phone.file("device_config.json")).unwrap();
+        assert_eq!((&config["device_id"], &config["has_npu"]), (&id.into(), &false.into()));
+        for other in ["one", "two", "three"].into_iter().filter(|other| *other != name) {
+            let other = laptop.phone(other);
+            let id = reports[&other.serial()]["device_id"].as_str().unwrap();
+            assert!(phone.file("peers.txt").contains(&format!("{id}:{}\n", other.address())));
+        }
+    }
+    let ids: Vec<&str> = reports.values().map(|report| report["device_id"].as_str().unwrap()).collect();
+    let mut sorted = ids.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, ["Device_A", "Device_B", "Device_C"]);
+
+    let processes = |laptop: &Laptop| ["one", "two", "three"].map(|name| laptop.phone(name).device_process());
+    let before = processes(&laptop);
+    let kept = laptop.phone("one").dir().join("result_task_7.json");
+    fs::write(&kept, "a result").unwrap();
+    let again = by_serial(&laptop.setup(&[]));
+    for report in again.values() {
+        assert_eq!((&report["state"], &report["done"]), (&"ready".into(), &Value::Array(vec![])), "{report:#}");
+    }
+    assert_eq!(processes(&laptop), before, "what runs goes on running");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "a result");
+}
+
+#[test]
+fn a_plan_is_shown_and_nothing_is_done() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = three_phones();
+    let binary = phone_binary().display().to_string();
+    let finished = laptop.run(&["setup", "--dry-run", "--binary", &binary]);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
+    let plan = finished.stdout();
+    for part in ["Device_A (127.0.0.1:", "program: push ", "command:/data/local/tmp/mesh/run_slm.sh", "device: start"] {
+        assert!(plan.contains(part), "{part} is not in {plan}");
+    }
+    assert_eq!(laptop.map(), "");
+    for name in ["one", "two", "three"] {
+        let names: Vec<String> = fs::read_dir(laptop.phone(name).dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names.len(), 2, "config.toml and run_slm.sh, as before: {names:?}");
+    }
+}
+
+#[test]
+fn phones_in_trouble_are_told_apart_stop_no_other_and_are_mended_by_a_second_setup() {
+    if !can_play_phones() {
+        return;
+    }
+    let mut laptop = Laptop::with(&["well", "locked", "leaving", "full"]);
+    for name in ["well", "locked", "leaving", "full"] {
+        laptop.phone(name).has_runner("Yes");
+    }
+    laptop.phone("locked").fault("unauthorized", "");
+    laptop.reconnect("locked");
+    // More than one piece of the program.
+    laptop.phone("leaving").fault("vanish", "9000000");
+    laptop.phone("full").fault("full", "5000000");
+
+    let reports = by_serial(&laptop.setup(&[]));
+    let report = |reports: &BTreeMap<String, Value>, name: &str| reports[&laptop.phone(name).serial()].clone();
+    let why = |name: &str| report(&reports, name)["why"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(report(&reports, "well")["state"], "ready", "{reports:#?}");
+    for (name, part) in [
+        ("locked", "confirm `Allow USB debugging?`"),
+        ("leaving", "the phone went away"),
+        ("full", "the phone's disk is full"),
+    ] {
+        assert_eq!(report(&reports, name)["state"], "failed", "{name}: {reports:#?}");
+        assert!(why(name).contains(part), "{name}: {}", why(name));
+    }
+    let part = laptop.phone("leaving").dir().join("bidmesh.part");
+    let begun = fs::metadata(&part).unwrap().len();
+    assert!(begun >= 8 << 20, "what was copied stays: {begun}");
+    let finished = laptop.run(&["setup", "--yes", "--binary", &phone_binary().display().to_string()]);
+    assert_eq!(finished.code(), Some(1), "the phones are still in trouble");
+    assert!(finished.stderr().contains("3 of 4 phones are not ready") || finished.stderr().contains("2 of 3"), "{}", finished.stderr());
+
+    for name in ["locked", "full"] {
+        laptop.phone(name).mend("unauthorized");
+        laptop.phone(name).mend("full");
+        laptop.reconnect(name);
+    }
+    laptop.phone_mut("leaving").boot();
+    laptop.reconnect("leaving");
+    let reports = by_serial(&laptop.setup(&[]));
+    for (serial, report) in &reports {
+        assert_eq!(report["state"], "ready", "{serial}: {report:#}");
+    }
+    assert_eq!(reports.len(), 4);
+    assert!(!part.exists());
+    assert_eq!(report(&reports, "well")["done"].as_array().unwrap().len(), 0, "{reports:#?}");
+}
+
+#[test]
+fn a_device_of_the_shell_mesh_is_left_alone_and_answers_in_the_mesh() {
+    if !can_play_phones() || !bidmesh_tests::require(&["nc.openbsd"]) {
+        return;
+    }
+    let laptop = Laptop::with(&["new", "old"]);
+    laptop.phone("new").has_runner("New");
+    laptop.phone("old").has_runner("Old");
+    laptop.phone("old").runs_the_listener("Device_X", &laptop);
+    let before = laptop.phone("old").names();
+
+    let reports = by_serial(&laptop.setup(&[]));
+    let old = &reports[&laptop.phone("old").serial()];
+    assert_eq!((&old["state"], &old["device_id"]), (&"shell".into(), &"Device_X".into()), "{old:#}");
+    let new = reports[&laptop.phone("new").serial()]["device_id"].as_str().unwrap().to_owned();
+    assert!(laptop.phone("new").file("peers.txt").contains(&format!("Device_X:{}", laptop.phone("old").address())));
+    let added: Vec<String> = laptop.phone("old").names().into_iter().filter(|n| !before.contains(n)).collect();
+    assert!(added.iter().all(|name| !name.contains("bidmesh") && name != "config.toml"), "{added:?}");
+
+    let finished = laptop.run(&["start", "Device_X"]);
+    assert_eq!(finished.stdout(), "Device_X: runs the shell listener; left alone\n", "{}", finished.stderr());
+    let answer = laptop.json(&["ask", "--on", &new, "--to", "Device_X", "hello"]);
+    assert_eq!((&answer["status"], &answer["output"]), (&"completed".into(), &"Old: hello".into()), "{answer:#}");
+
+    // A device that moved: the shell device answers the first line that it has of it.
+    let peers = laptop.phone("old").dir().join("peers.txt");
+    let text = fs::read_to_string(&peers).unwrap();
+    fs::write(&peers, format!("{new}:127.0.0.200:9999\n{text}")).unwrap();
+    let prepared = laptop.json(&["setup", "--yes", "--shell-only", "Device_X"]);
+    assert_eq!(prepared["devices"][0]["state"], "prepared", "{prepared:#}");
+    let finished = laptop.json(&["setup", "--yes", "--shell-only"]);
+    assert_eq!(finished["devices"].as_array().unwrap().len(), 2, "{finished:#}");
+    let text = fs::read_to_string(&peers).unwrap();
+    let first = text.lines().find(|line| line.starts_with(&format!("{new}:"))).unwrap();
+    assert_eq!(first, format!("{new}:{}", laptop.phone("new").address()));
+}
+
+#[test]
+fn a_model_is_pushed_to_a_phone_that_has_nothing_to_run_prompts() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["one"]);
+    let model = laptop.home().join("small.gguf");
+    // Whether it is a model shows when it is loaded; it takes two pieces.
+    let bytes: Vec<u8> = (0..9_500_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    fs::write(&model, &bytes).unwrap();
+    let report = laptop.setup(&["--no-start", "--model", &model.display().to_string()]);
+    let device = &report["devices"][0];
+    assert!(device["plan"].to_string().contains("push the model small.gguf"), "{device:#}");
+    assert_eq!(fs::read(laptop.phone("one").dir().join("models/small.gguf")).unwrap(), bytes);
+    // It was told to run it; a build without the embedded model says that it cannot.
+    let configured = laptop.phone("one").file("config.toml").contains("slm:/data/local/tmp/mesh/models/small.gguf");
+    assert!(configured || device["why"].to_string().contains("slm"), "{device:#}");
+}
+
+#[test]
+fn a_phone_without_anything_to_run_prompts_is_named_with_the_reason() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["bare"]);
+    let device = laptop.setup(&[])["devices"][0].clone();
+    assert_eq!(device["state"], "failed", "{device:#}");
+    assert!(device["why"].to_string().contains("nothing runs prompts there"), "{device:#}");
+    assert!(device["plan"].to_string().contains("bidmesh model pull"), "{device:#}");
+}
+
+#[test]
+fn without_a_program_for_the_phones_the_commands_that_build_it_are_said() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["one"]);
+    let report = laptop.json(&["setup", "--yes"]);
+    let why = report["devices"][0]["why"].as_str().unwrap();
+    assert!(why.contains("scripts/cross-build ") && why.contains("--binary FILE"), "{why}");
+}
+
+#[test]
+fn a_laptop_without_adb_or_phones_is_told_what_to_do() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&[]);
+    let finished = laptop.run(&["setup", "--dry-run"]);
+    assert_eq!(finished.code(), Some(1));
+    assert!(finished.stderr().contains("adb sees no phone"), "{}", finished.stderr());
+    let mut command = laptop.command(&["setup", "--dry-run"]);
+    let finished = bidmesh_tests::run_to_end(command.env("BIDMESH_ADB", "/no/such/adb"));
+    assert!(finished.stderr().contains("apt install adb"), "{}", finished.stderr());
+    let finished = laptop.run(&["start"]);
+    assert!(finished.stderr().contains("no phones are known here"), "{}", finished.stderr());
+}
