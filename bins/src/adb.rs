@@ -79,7 +79,8 @@ impl Adb {
         let stdout = String::from_utf8_lossy(&ended.stdout).replace("\r\n", "\n");
         let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
         let end = stdout.rsplit_once(&format!("\n{}:", self.mark));
-        let Some((printed, Ok(status))) = end.map(|(printed, status)| (printed, status.trim().parse())) else {
+        let Some((printed, Ok(status))) = end.map(|(printed, status)| (printed, status.trim().parse()))
+        else {
             return Err(AdbError::read(&stderr));
         };
         Ok(Said { status, stdout: printed.to_owned(), stderr })
@@ -95,13 +96,7 @@ impl Adb {
     }
 
     /// Copies a file to a phone.
-    pub async fn push(
-        &self,
-        serial: &str,
-        from: &Path,
-        to: &str,
-        limit: Duration,
-    ) -> Result<(), AdbError> {
+    pub async fn push(&self, serial: &str, from: &Path, to: &str, limit: Duration) -> Result<(), AdbError> {
         let mut command = self.command(&["-s", serial, "push"]);
         command.arg(from).arg(to);
         let ended = self.end(command, limit).await?;
@@ -115,8 +110,7 @@ impl Adb {
 
     /// A port of this machine's loopback that leads to `port` of the phone's.
     pub async fn forward(&self, serial: &str, port: u16) -> Result<Forward, AdbError> {
-        let ended =
-            self.call(&["-s", serial, "forward", "tcp:0", &format!("tcp:{port}")], QUICK).await?;
+        let ended = self.call(&["-s", serial, "forward", "tcp:0", &format!("tcp:{port}")], QUICK).await?;
         let printed = String::from_utf8_lossy(&ended.stdout);
         match printed.trim().parse() {
             Ok(local) if ended.status.success() => Ok(Forward::new(self.program.clone(), serial, local)),

@@ -77,6 +77,8 @@ pub enum Command {
     Setup(command::setup::Setup),
     /// The prompt of a device on a phone, in this terminal
     Launch(command::launch::Launch),
+    /// Why the phones are no mesh that answers, and what to do
+    Doctor(command::doctor::Doctor),
     /// Start the devices on phones
     Start(command::start::Start),
     /// End and start the devices on phones
@@ -117,6 +119,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Resume => command::pause::resume(&shared).await,
         Command::Setup(setup) => command::setup::run(&shared, setup).await,
         Command::Launch(launch) => command::launch::run(&shared, launch).await,
+        Command::Doctor(doctor) => command::doctor::run(&shared, doctor).await,
         Command::Start(start) => command::start::start(&shared, start).await,
         Command::Restart(restart) => command::start::restart(&shared, restart).await,
         Command::Stop(stop) => command::stop::run(&shared, stop).await,
@@ -170,6 +173,7 @@ mod tests {
             "pause 5m",
             "resume",
             "setup --dry-run",
+            "doctor",
             "start",
             "start all",
             "launch A",

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod launch;
 pub mod log;
 pub mod man;

@@ -6,8 +6,8 @@
 // A program has no outside: `pub` says what a module offers to the others.
 #![allow(unreachable_pub)]
 
-mod address;
 mod adb;
+mod address;
 mod api;
 mod cli;
 mod client;

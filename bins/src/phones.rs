@@ -41,8 +41,9 @@ impl MapFlag {
             return Ok(path.clone());
         }
         let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        home.map(|home| home.join(".mesh_device_map"))
-            .ok_or_else(|| Failure::usage("there is no home directory to keep the device map in; name one with --map"))
+        home.map(|home| home.join(".mesh_device_map")).ok_or_else(|| {
+            Failure::usage("there is no home directory to keep the device map in; name one with --map")
+        })
     }
 
     pub fn read(&self) -> Result<DeviceMap, Failure> {

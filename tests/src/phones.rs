@@ -253,7 +253,9 @@ impl Phone {
         };
         phone.program(
             "getprop",
-            &format!("case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"),
+            &format!(
+                "case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"
+            ),
         );
         phone.moves_to(&phone.address().ip().to_string());
         phone.program("dumpsys", "echo '  level: 81'; echo '  temperature: 312'");
@@ -330,8 +332,10 @@ impl Phone {
     /// If it does not get there.
     pub fn runs_the_listener(&self, id: &str, laptop: &Laptop) {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("shell-mesh");
-        fs::copy(scripts.join("mesh_listener.sh"), self.dir().join("mesh_listener.sh")).expect("a writable folder");
-        fs::write(self.dir().join("my_info.txt"), format!("{id}:{}\n", self.address())).expect("a writable folder");
+        fs::copy(scripts.join("mesh_listener.sh"), self.dir().join("mesh_listener.sh"))
+            .expect("a writable folder");
+        fs::write(self.dir().join("my_info.txt"), format!("{id}:{}\n", self.address()))
+            .expect("a writable folder");
         let start = "cd /data/local/tmp/mesh && MESH_NC='nc.openbsd' MESH_HELLO_ATTEMPTS=2 \
                      nohup sh ./mesh_listener.sh >/dev/null 2>&1 </dev/null &";
         laptop.adb(&["-s", &self.serial(), "shell", start]);
@@ -398,7 +402,11 @@ impl Phone {
     /// If it does not by `deadline`; shows the file.
     pub fn wait_for(&self, name: &str, text: &str, deadline: Duration) {
         try_until(deadline, || self.file(name).contains(text).then_some(())).unwrap_or_else(|| {
-            panic!("waited {deadline:?} in vain for {text:?} in {name} of {}:\n{}", self.name, self.file(name))
+            panic!(
+                "waited {deadline:?} in vain for {text:?} in {name} of {}:\n{}",
+                self.name,
+                self.file(name)
+            )
         });
     }
 }

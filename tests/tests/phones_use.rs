@@ -25,7 +25,9 @@ fn mesh() -> (Laptop, [String; 3]) {
     assert!(devices.iter().all(|device| device["state"] == "ready"), "{report:#}");
     let name_of = |id: &str| {
         let device = devices.iter().find(|device| device["device_id"] == id).unwrap();
-        let named = ["one", "two", "three"].into_iter().find(|name| laptop.phone(name).serial() == device["serial"].as_str().unwrap());
+        let named = ["one", "two", "three"]
+            .into_iter()
+            .find(|name| laptop.phone(name).serial() == device["serial"].as_str().unwrap());
         named.unwrap().to_owned()
     };
     let names = ["Device_A", "Device_B", "Device_C"].map(name_of);
@@ -92,7 +94,11 @@ fn launch_gives_the_prompt_of_a_phone_and_ask_on_asks_once() {
     assert!(finished.stderr().contains(" won"), "the decision line: {}", finished.stderr());
 
     let answer = laptop.json(&["ask", "--on", "Device_A", "--to", "Device_C", "hello"]);
-    assert_eq!((&answer["status"], &answer["device_id"]), (&"completed".into(), &"Device_C".into()), "{answer:#}");
+    assert_eq!(
+        (&answer["status"], &answer["device_id"]),
+        (&"completed".into(), &"Device_C".into()),
+        "{answer:#}"
+    );
     assert_eq!(answer["output"], format!("Phone {} says: hello", names[2]));
 }
 
@@ -126,7 +132,11 @@ fn status_of_all_says_how_each_phone_is() {
         (device(&status, "Device_C")["adb"] != "ready").then_some(status)
     });
     let a = device(&status, "Device_A");
-    assert_eq!((&a["adb"], &a["process"], &a["npu"]), (&"ready".into(), &"bidmesh".into(), &false.into()), "{a:#}");
+    assert_eq!(
+        (&a["adb"], &a["process"], &a["npu"]),
+        (&"ready".into(), &"bidmesh".into(), &false.into()),
+        "{a:#}"
+    );
     assert_eq!(a["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(a["address"], laptop.phone(&names[0]).address().to_string());
     assert!(a["peers"].as_array().unwrap().contains(&"Device_B".into()), "{a:#}");
@@ -135,7 +145,7 @@ fn status_of_all_says_how_each_phone_is() {
     assert_eq!((&b["process"], &b["battery"]), (&"none".into(), &81.into()), "{b:#}");
     assert_eq!(b["temperature"], 31.2);
     let table = laptop.run(&["status", "--all"]).stdout();
-    assert_eq!(table.lines().filter(|line| line.starts_with("Device_")).count() >= 3, true, "{table}");
+    assert!(table.lines().filter(|line| line.starts_with("Device_")).count() >= 3, "{table}");
 }
 
 #[test]

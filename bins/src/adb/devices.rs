@@ -61,8 +61,11 @@ impl fmt::Display for State {
 
 /// Reads the list; lines that are none of it (the server's greeting) are passed over.
 pub fn parse(printed: &str) -> Vec<Attached> {
-    let mut devices: Vec<Attached> =
-        printed.lines().filter(|line| !line.starts_with(['*', ' ']) && *line != HEAD).filter_map(line).collect();
+    let mut devices: Vec<Attached> = printed
+        .lines()
+        .filter(|line| !line.starts_with(['*', ' ']) && *line != HEAD)
+        .filter_map(line)
+        .collect();
     devices.sort_by(|a, b| a.serial.cmp(&b.serial));
     devices
 }
@@ -114,6 +117,8 @@ mod tests {
                 ("emulator-5554", "offline".to_owned(), None),
             ]
         );
-        assert!(read.iter().all(|device| device.state.obstacle().is_none() == (device.state == State::Ready)));
+        assert!(
+            read.iter().all(|device| device.state.obstacle().is_none() == (device.state == State::Ready))
+        );
     }
 }

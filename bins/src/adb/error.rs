@@ -32,13 +32,27 @@ impl AdbError {
             Self::Full
         } else if said(&["unauthorized", "not authorized", "failed to authenticate"]) {
             Self::Unauthorized
-        } else if said(&["not found", "no devices", "offline", "error: closed", "protocol fault", "Connection reset", "connect failed: closed", "EOF", "Broken pipe", "couldn't read from device", "remote write failed"])
-            || complaint.trim().is_empty()
+        } else if said(&[
+            "not found",
+            "no devices",
+            "offline",
+            "error: closed",
+            "protocol fault",
+            "Connection reset",
+            "connect failed: closed",
+            "EOF",
+            "Broken pipe",
+            "couldn't read from device",
+            "remote write failed",
+        ]) || complaint.trim().is_empty()
         {
             Self::Gone
         } else {
             let line = complaint.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-            Self::Other(format!("adb says: {}", line.trim_start_matches("error: ").trim_start_matches("adb: ")))
+            Self::Other(format!(
+                "adb says: {}",
+                line.trim_start_matches("error: ").trim_start_matches("adb: ")
+            ))
         }
     }
 
@@ -91,8 +105,14 @@ mod tests {
             ("error: device offline", AdbError::Gone),
             ("error: closed\n", AdbError::Gone),
             ("", AdbError::Gone),
-            ("error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set", AdbError::Unauthorized),
-            ("adb: error: failed to copy 'a' to '/b': remote write failed: No space left on device", AdbError::Full),
+            (
+                "error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set",
+                AdbError::Unauthorized,
+            ),
+            (
+                "adb: error: failed to copy 'a' to '/b': remote write failed: No space left on device",
+                AdbError::Full,
+            ),
             ("adb: error: strange", AdbError::Other("adb says: error: strange".into())),
         ] {
             assert_eq!(AdbError::read(complaint), meaning, "{complaint}");

@@ -106,8 +106,8 @@ async fn set_on_phone(
     key: &str,
     value: &str,
 ) -> Result<Exit, Failure> {
-    let id = DeviceId::new(device)
-        .map_err(|why| Failure::usage(format!("`{device}` is no device id: {why}")))?;
+    let id =
+        DeviceId::new(device).map_err(|why| Failure::usage(format!("`{device}` is no device id: {why}")))?;
     let phones = Phones::open(map)?;
     let remote = phones.remote(&phones.named(&id)?);
     let failed = |error| failed(&id, &error);
@@ -118,7 +118,9 @@ async fn set_on_phone(
             remote.save_npu(npu).await.map_err(failed)?;
         }
         Found::Listener => {
-            return Err(Failure::usage(format!("{id} runs the shell listener, which has no setting `{key}`")));
+            return Err(Failure::usage(format!(
+                "{id} runs the shell listener, which has no setting `{key}`"
+            )));
         }
         Found::Missing => {
             let message = format!("bidmesh is not on {id}; `bidmesh setup` puts it there");

@@ -88,7 +88,9 @@ fn report(output: &Output, results: &[(String, Result<&'static str, Failure>)]) 
     if output.json {
         let rows = results.iter().map(|(id, result)| match result {
             Ok(state) => json!({ "device_id": id, "ok": true, "state": state }),
-            Err(failure) => json!({ "device_id": id, "ok": false, "code": failure.code, "why": failure.message }),
+            Err(failure) => {
+                json!({ "device_id": id, "ok": false, "code": failure.code, "why": failure.message })
+            }
         });
         output.json(&json!({ "devices": rows.collect::<Vec<_>>() }))?;
     } else {

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceMap, MappedDevice};
 
+use super::MESH;
 use super::probe::{Probe, Runner, Running};
 use super::program::LocalFile;
-use super::MESH;
 use crate::adb::Attached;
 use crate::duration;
 
@@ -40,7 +40,9 @@ pub enum What {
     /// It runs the shell listener; nothing is changed there.
     LeaveShell,
     /// The files of a shell device are brought up to date.
-    ShellFiles { npu: Option<bool> },
+    ShellFiles {
+        npu: Option<bool>,
+    },
     Bidmesh(Box<Bidmesh>),
 }
 
@@ -128,7 +130,9 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         return What::LeaveShell;
     }
     if !probe.writable {
-        return What::Blocked(format!("{MESH} cannot be written by adb's user: see who made it (`adb shell ls -ld {MESH}`)"));
+        return What::Blocked(format!(
+            "{MESH} cannot be written by adb's user: see who made it (`adb shell ls -ld {MESH}`)"
+        ));
     }
     let program = match offered.programs.get(serial) {
         Some(Ok(file)) if probe.program_sum.as_ref() == Some(&file.sha256) => Program::Keep,

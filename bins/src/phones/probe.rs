@@ -92,7 +92,9 @@ impl Probe {
             let (name, text) = section.split_once('\n').unwrap_or((section, ""));
             sections.insert(name.trim().to_owned(), text.to_owned());
         }
-        let text = |name: &str| sections.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let text = |name: &str| {
+            sections.get(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
         let running = match (text("running").and_then(|pid| pid.parse().ok()), text("listener")) {
             (Some(pid), _) => Running::Bidmesh(pid),
             (None, Some(_)) => Running::Listener,
@@ -100,7 +102,8 @@ impl Probe {
         };
         let traces = text("npu").unwrap_or_default();
         let battery = text("battery").unwrap_or_default();
-        let files = sections.iter().filter(|(name, _)| name.contains('.')).map(|(n, t)| (n.clone(), t.clone()));
+        let files =
+            sections.iter().filter(|(name, _)| name.contains('.')).map(|(n, t)| (n.clone(), t.clone()));
         Self {
             abi: text("abi").unwrap_or_default(),
             android: text("android"),
@@ -195,14 +198,18 @@ fn addresses(printed: &str) -> Vec<(String, Ipv4Addr)> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [number, name, "inet", ..] if number.ends_with(':') => interface = (*name).to_owned(),
-            [name, ..] if !line.starts_with(char::is_whitespace) => interface = name.trim_end_matches(':').to_owned(),
+            [name, ..] if !line.starts_with(char::is_whitespace) => {
+                interface = name.trim_end_matches(':').to_owned()
+            }
             _ => {}
         }
         let at = words.iter().position(|word| *word == "inet").and_then(|at| words.get(at + 1));
         let Some(address) = at.map(|word| word.trim_start_matches("addr:")) else { continue };
         let address = address.split('/').next().and_then(|address| address.parse::<Ipv4Addr>().ok());
         let host = line.contains("scope host") || line.contains("scope link");
-        if let Some(address) = address.filter(|address| !address.is_unspecified() && !host && interface != "lo") {
+        if let Some(address) =
+            address.filter(|address| !address.is_unspecified() && !host && interface != "lo")
+        {
             found.push((interface.clone(), address));
         }
     }
@@ -223,9 +230,8 @@ fn free_bytes(line: &str) -> Option<u64> {
 }
 
 fn runners(script: Option<String>, genie: Option<String>, ports: &str) -> Vec<Runner> {
-    let genie = genie.as_deref().and_then(|lines| lines.split_once('\n')).map(|(program, config)| Runner::Genie {
-        program: program.trim().to_owned(),
-        config: config.trim().to_owned(),
+    let genie = genie.as_deref().and_then(|lines| lines.split_once('\n')).map(|(program, config)| {
+        Runner::Genie { program: program.trim().to_owned(), config: config.trim().to_owned() }
     });
     let listens = |port: &u16| {
         let port = format!(":{port:04X}");
@@ -332,6 +338,9 @@ mod tests {
     #[test]
     fn the_listener_is_reached_where_its_own_file_says() {
         let probe = probe(&[("listener", "/proc/7/cmdline\n"), ("my_info.txt", "Device_C:10.0.0.3:9998\n")]);
-        assert_eq!((probe.running.clone(), probe.address()), (Running::Listener, "10.0.0.3:9998".parse().ok()));
+        assert_eq!(
+            (probe.running.clone(), probe.address()),
+            (Running::Listener, "10.0.0.3:9998".parse().ok())
+        );
     }
 }

@@ -144,7 +144,9 @@ fn check(path: &Path, processor: Processor) -> Result<(), Failure> {
     }
     match u16::from_le_bytes([head[18], head[19]]) {
         machine if machine == processor.machine() => Ok(()),
-        machine => Err(wrong(&format!("is a program for another processor than {processor} (ELF machine {machine})"))),
+        machine => Err(wrong(&format!(
+            "is a program for another processor than {processor} (ELF machine {machine})"
+        ))),
     }
 }
 
@@ -174,7 +176,11 @@ mod tests {
     #[test]
     fn where_there_is_none_the_commands_that_build_it_are_said() {
         let message = not_found(Processor::Aarch64, &["/opt".into()]);
-        for part in ["/opt", "scripts/cross-build aarch64-unknown-linux-musl", "rustup target add aarch64-linux-android"] {
+        for part in [
+            "/opt",
+            "scripts/cross-build aarch64-unknown-linux-musl",
+            "rustup target add aarch64-linux-android",
+        ] {
             assert!(message.contains(part), "{message}");
         }
     }

@@ -135,8 +135,7 @@ impl Remote {
             Found::Running(control) => Ok((Started::Already, Some(self.answering(&control).await?))),
             Found::Listener => Ok((Started::Listener, None)),
             Found::Missing => {
-                let message =
-                    format!("bidmesh is not on {}; `bidmesh setup` puts it there", self.id);
+                let message = format!("bidmesh is not on {}; `bidmesh setup` puts it there", self.id);
                 Err(Failure::new(Exit::Failed, "not_set_up", message))
             }
             Found::Stopped => {

@@ -39,7 +39,10 @@ pub async fn send(
         let said = adb.run(serial, "put a file together", &append).await?;
         let now = said.trim().parse().unwrap_or(0);
         if now <= there || now > file.bytes {
-            return Err(AdbError::refused("copy a file", "what arrived has another length than what was sent"));
+            return Err(AdbError::refused(
+                "copy a file",
+                "what arrived has another length than what was sent",
+            ));
         }
         there = now;
     }
@@ -49,8 +52,12 @@ pub async fn send(
         return Err(AdbError::refused("copy a file", "it arrived damaged; do the same again"));
     }
     let mode = if executable { "755" } else { "644" };
-    let settle = format!("chmod {mode} {part} && mv -f {part} {to}; e=$?; rm -f {piece}; exit $e",
-        part = quoted(&part), to = quoted(to), piece = quoted(&piece));
+    let settle = format!(
+        "chmod {mode} {part} && mv -f {part} {to}; e=$?; rm -f {piece}; exit $e",
+        part = quoted(&part),
+        to = quoted(to),
+        piece = quoted(&piece)
+    );
     adb.run(serial, "put a file into its place", &settle).await.map(drop)
 }
 

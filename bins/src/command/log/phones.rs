@@ -40,8 +40,13 @@ pub async fn run(output: &Output, flags: &Log) -> Result<Exit, Failure> {
     for (number, device) in devices.iter().enumerate() {
         let script = format!("tail -n {} {}", flags.lines, path(device));
         match phones.adb.shell(&device.serial, &script, QUICK).await {
-            Ok(said) if said.status == 0 => lines.extend(said.stdout.lines().map(|line| (number, line.to_owned()))),
-            Ok(said) => failure = Some(Failure::failed(format!("{}: no log is on it: {}", device.id, said.last_words()))),
+            Ok(said) if said.status == 0 => {
+                lines.extend(said.stdout.lines().map(|line| (number, line.to_owned())))
+            }
+            Ok(said) => {
+                failure =
+                    Some(Failure::failed(format!("{}: no log is on it: {}", device.id, said.last_words())))
+            }
             Err(error) => failure = Some(failed(&device.id, &error)),
         }
         if let Some(failure) = failure.as_ref().filter(|_| devices.len() > 1) {
@@ -149,7 +154,8 @@ impl<'a> Printer<'a> {
     fn print(&self, (number, line): &Line) -> Result<(), Failure> {
         let name = &self.names[*number];
         if self.output.json {
-            let (time, tag, text) = log::parse(line).map_or((None, None, line.as_str()), |(t, g, x)| (Some(t), Some(g), x));
+            let (time, tag, text) =
+                log::parse(line).map_or((None, None, line.as_str()), |(t, g, x)| (Some(t), Some(g), x));
             return self.output.json(&json!({ "device_id": name, "time": time, "tag": tag, "text": text }));
         }
         if self.names.len() == 1 {

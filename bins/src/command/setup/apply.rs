@@ -234,7 +234,9 @@ pub async fn start(
     say: Say<'_>,
 ) -> Result<(Option<String>, Connected), Failure> {
     // The address book and the like it reads by itself.
-    let counts_at_start = |line: &String| ["program ", "model ", "name ", "has_npu ", "prompts "].iter().any(|word| line.starts_with(word));
+    let counts_at_start = |line: &String| {
+        ["program ", "model ", "name ", "has_npu ", "prompts "].iter().any(|word| line.starts_with(word))
+    };
     let anew = bidmesh.runs && done.iter().any(counts_at_start);
     if anew {
         say("is started anew");
@@ -261,6 +263,9 @@ mod tests {
 
     #[test]
     fn the_genie_script_quotes_what_stands_in_paths() {
-        insta::assert_snapshot!(genie_script("/data/local/tmp/my genie/genie-t2t-run", "/data/local/tmp/c.json"));
+        insta::assert_snapshot!(genie_script(
+            "/data/local/tmp/my genie/genie-t2t-run",
+            "/data/local/tmp/c.json"
+        ));
     }
 }

@@ -66,7 +66,8 @@ fn chosen(attached: Vec<Attached>, flags: &Setup, map: &DeviceMap) -> Result<Vec
         mapped.map_or_else(|| name.clone(), |device| device.serial.clone())
     };
     let wanted: BTreeSet<String> = flags.phones.iter().map(serial_of).collect();
-    if let Some(missing) = wanted.iter().find(|serial| attached.iter().all(|phone| phone.serial != **serial)) {
+    if let Some(missing) = wanted.iter().find(|serial| attached.iter().all(|phone| phone.serial != **serial))
+    {
         let there: Vec<&str> = attached.iter().map(|phone| phone.serial.as_str()).collect();
         return Err(Failure::usage(format!("adb sees no phone {missing}; it sees {}", there.join(", "))));
     }

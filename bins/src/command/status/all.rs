@@ -80,7 +80,8 @@ async fn row(phones: &Phones, device: &MappedDevice, state: Option<&State>) -> R
         }
     };
     row.address = probe.address().map(|address| address.to_string()).or(row.address);
-    row.version = probe.program_version.as_deref().map(|version| version.trim_start_matches("bidmesh ").to_owned());
+    row.version =
+        probe.program_version.as_deref().map(|version| version.trim_start_matches("bidmesh ").to_owned());
     (row.battery, row.temperature, row.npu) = (probe.battery, probe.temperature, probe.config().has_npu);
     row.process = Some(match probe.running {
         Running::Nothing => "none",
@@ -117,11 +118,26 @@ async fn ask(phones: &Phones, device: &MappedDevice, row: &mut Row) -> Result<()
 fn last_auction(decision: &DecisionView) -> String {
     let winner = decision.auctions.last().and_then(|auction| auction.winner.as_deref());
     let status = decision.outcome.as_ref().map_or("open", |outcome| outcome.status.as_str());
-    format!("{}: {} ({status})", decision.task_id, winner.map_or_else(|| "nobody won".into(), |w| format!("{w} won")))
+    format!(
+        "{}: {} ({status})",
+        decision.task_id,
+        winner.map_or_else(|| "nobody won".into(), |w| format!("{w} won"))
+    )
 }
 
 fn words(rows: &[Row]) -> String {
-    let mut table = Table::new(["DEVICE", "ADB", "PROCESS", "VERSION", "ADDRESS", "BATTERY", "HEAT", "NPU", "HEARS", "LAST AUCTION"]);
+    let mut table = Table::new([
+        "DEVICE",
+        "ADB",
+        "PROCESS",
+        "VERSION",
+        "ADDRESS",
+        "BATTERY",
+        "HEAT",
+        "NPU",
+        "HEARS",
+        "LAST AUCTION",
+    ]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     for row in rows {
         let hears = match (row.peers.len(), row.unheard.len()) {
