@@ -73,7 +73,7 @@ pub struct Probe {
     pub npus: Vec<String>,
     /// Files that phones with an NPU have, and others too.
     pub npu_hints: bool,
-    files: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, String>,
 }
 
 impl Probe {
