@@ -43,6 +43,7 @@ pub struct Phone {
     mesh: Port,
     daemon: Option<Process>,
     root: PathBuf,
+    qemu: Option<String>,
 }
 
 /// Whether this machine can play phones; where it cannot, the calling test is left out.
@@ -92,10 +93,25 @@ impl Laptop {
     /// # Panics
     /// If it does not come up.
     pub fn attach(&mut self, name: &str) {
+        self.attach_as(Phone::new(name, &self.home.path().join(name)));
+    }
+
+    /// Attaches a phone with an aarch64 processor, which is emulated: `qemu` is a static qemu-aarch64.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn attach_aarch64(&mut self, name: &str, qemu: &str) {
         let mut phone = Phone::new(name, &self.home.path().join(name));
+        phone.qemu = Some(qemu.to_owned());
+        phone.has_abi("arm64-v8a");
+        self.attach_as(phone);
+    }
+
+    fn attach_as(&mut self, mut phone: Phone) {
+        let name = phone.name.clone();
         phone.boot();
         self.phones.push(phone);
-        self.connect(name);
+        self.connect(&name);
     }
 
     /// Lets adb find a phone (again), and waits until it lists it.
@@ -244,25 +260,27 @@ impl Phone {
             mesh: Port::on_its_own_address(),
             daemon: None,
             root: root.to_owned(),
+            qemu: None,
         };
         fs::create_dir_all(phone.dir()).expect("a writable folder");
         fs::create_dir_all(root.join("faults")).expect("a writable folder");
-        let abi = match env::consts::ARCH {
+        phone.has_abi(match env::consts::ARCH {
             "aarch64" => "arm64-v8a",
             other => other,
-        };
-        phone.program(
-            "getprop",
-            &format!(
-                "case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"
-            ),
-        );
+        });
         phone.moves_to(&phone.address().ip().to_string());
         phone.program("dumpsys", "echo '  level: 81'; echo '  temperature: 312'");
         // All phones share the ports of this machine: each listens at an address of its own.
         let settings = format!("listen = \"{}\"\n{SETTINGS}", phone.address());
         fs::write(phone.dir().join("config.toml"), settings).expect("a writable folder");
         phone
+    }
+
+    fn has_abi(&self, abi: &str) {
+        self.program(
+            "getprop",
+            &format!("case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"),
+        );
     }
 
     /// Its name in the test.
@@ -373,7 +391,11 @@ impl Phone {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("phones/fake_adbd.py");
         let log = self.root.join("../").join(format!("{}.log", self.name));
         let mut command = Command::new("python3");
-        command.arg(script).arg(format!("{}:{}", self.adb.number(), self.root.display()));
+        command.arg(script);
+        if let Some(qemu) = &self.qemu {
+            command.arg("--qemu").arg(qemu);
+        }
+        command.arg(format!("{}:{}", self.adb.number(), self.root.display()));
         let file = fs::File::create(&log).expect("a writable folder");
         command.stdout(file.try_clone().expect("a file can be shared")).stderr(file);
         let mut daemon = Process::spawn(&mut command, Stdio::null());
