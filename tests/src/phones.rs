@@ -279,7 +279,9 @@ impl Phone {
     fn has_abi(&self, abi: &str) {
         self.program(
             "getprop",
-            &format!("case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"),
+            &format!(
+                "case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"
+            ),
         );
     }
 

@@ -20,7 +20,8 @@ const QEMU: &str = "/usr/bin/qemu-aarch64-static";
 
 /// The program that `scripts/cross-build` made.
 fn program() -> PathBuf {
-    let path = env::var_os("BIDMESH_AARCH64").expect("BIDMESH_AARCH64 names the program that scripts/cross-build made");
+    let path = env::var_os("BIDMESH_AARCH64")
+        .expect("BIDMESH_AARCH64 names the program that scripts/cross-build made");
     PathBuf::from(path)
 }
 
@@ -58,7 +59,11 @@ fn an_aarch64_phone_wins_an_auction_against_a_native_device_and_returns_a_result
     assert_eq!(laptop.run(&["config", "set", &id(&phone), "has_npu", "true"]).code(), Some(0));
     assert_eq!(laptop.run(&["restart", &id(&phone)]).code(), Some(0));
     let answer = laptop.json(&["ask", "--on", &id(&native), "What is a mesh?"]);
-    assert_eq!((&answer["status"], &answer["device_id"]), (&"completed".into(), &id(&phone).into()), "{answer:#}");
+    assert_eq!(
+        (&answer["status"], &answer["device_id"]),
+        (&"completed".into(), &id(&phone).into()),
+        "{answer:#}"
+    );
     assert_eq!(answer["output"], "Emulated: What is a mesh?");
     let bids = &answer["decision"]["auctions"][0]["answers"];
     assert_eq!(bids.as_array().unwrap().len(), 2, "{bids:#}");
