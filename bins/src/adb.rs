@@ -62,6 +62,11 @@ impl Adb {
         Self { program: program.unwrap_or_else(|| "adb".into()), mark: mark() }
     }
 
+    /// Nothing that a phone prints by chance: for scripts that print several things.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// All phones that adb sees, whatever their state, by serial number.
     pub async fn devices(&self) -> Result<Vec<Attached>, AdbError> {
         let ended = self.call(&["devices", "-l"], QUICK).await?;

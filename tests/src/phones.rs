@@ -96,6 +96,16 @@ impl Laptop {
         self.attach_as(Phone::new(name, &self.home.path().join(name)));
     }
 
+    /// Attaches one that `prepare` has given its files.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn attach_prepared(&mut self, name: &str, prepare: impl FnOnce(&Phone)) {
+        let phone = Phone::new(name, &self.home.path().join(name));
+        prepare(&phone);
+        self.attach_as(phone);
+    }
+
     /// Attaches a phone with an aarch64 processor, which is emulated: `qemu` is a static qemu-aarch64.
     ///
     /// # Panics
@@ -264,6 +274,7 @@ impl Phone {
         };
         fs::create_dir_all(phone.dir()).expect("a writable folder");
         fs::create_dir_all(root.join("faults")).expect("a writable folder");
+        phone.has_androids_tools();
         phone.has_abi(match env::consts::ARCH {
             "aarch64" => "arm64-v8a",
             other => other,
@@ -274,6 +285,26 @@ impl Phone {
         let settings = format!("listen = \"{}\"\n{SETTINGS}", phone.address());
         fs::write(phone.dir().join("config.toml"), settings).expect("a writable folder");
         phone
+    }
+
+    /// The shell and the tools that Android has, where this machine has them: mksh and toybox.
+    fn has_androids_tools(&self) {
+        let folder = self.root.join("system/bin");
+        fs::create_dir_all(&folder).expect("a writable folder");
+        let installed = |name: &str| {
+            let path = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
+        };
+        let (Some(mksh), Some(toybox)) = (installed("mksh"), installed("toybox")) else {
+            leave_out("mksh or toybox, Android's shell and tools (the host's are used)");
+            return;
+        };
+        fs::copy(mksh, folder.join("sh")).expect("a readable program");
+        fs::copy(&toybox, folder.join("toybox")).expect("a readable program");
+        let applets = Command::new(toybox).output().expect("toybox lists what it has").stdout;
+        for applet in String::from_utf8_lossy(&applets).split_whitespace().filter(|name| *name != "sh") {
+            std::os::unix::fs::symlink("toybox", folder.join(applet)).expect("a writable folder");
+        }
     }
 
     fn has_abi(&self, abi: &str) {
@@ -320,6 +351,16 @@ impl Phone {
         write_program(&folder.join(name), script);
     }
 
+    /// A program anywhere on it, such as `data/local/tmp/genie/genie-t2t-run`: a shell script.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn program_at(&self, path: &str, script: &str) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable folder");
+        write_program(&path, script);
+    }
+
     /// A file of its system, such as `vendor/lib64/libQnnHtp.so`. Before it boots.
     ///
     /// # Panics
@@ -356,7 +397,7 @@ impl Phone {
             .expect("a writable folder");
         fs::write(self.dir().join("my_info.txt"), format!("{id}:{}\n", self.address()))
             .expect("a writable folder");
-        let start = "cd /data/local/tmp/mesh && MESH_NC='nc.openbsd' MESH_HELLO_ATTEMPTS=2 \
+        let start = "cd /data/local/tmp/mesh; MESH_NC='nc.openbsd' MESH_HELLO_ATTEMPTS=2 \
                      nohup sh ./mesh_listener.sh >/dev/null 2>&1 </dev/null &";
         laptop.adb(&["-s", &self.serial(), "shell", start]);
         self.wait_for(&format!("mesh_{id}.log"), "[LISTEN]", SOON);

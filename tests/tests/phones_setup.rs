@@ -199,8 +199,7 @@ fn a_device_of_the_shell_mesh_is_left_alone_and_answers_in_the_mesh() {
     fs::write(&peers, format!("{new}:127.0.0.200:9999\n{text}")).unwrap();
     let prepared = laptop.json(&["setup", "--yes", "--shell-only", "Device_X"]);
     assert_eq!(prepared["devices"][0]["state"], "prepared", "{prepared:#}");
-    let finished = laptop.json(&["setup", "--yes", "--shell-only"]);
-    assert_eq!(finished["devices"].as_array().unwrap().len(), 2, "{finished:#}");
+    assert_eq!(prepared["devices"].as_array().unwrap().len(), 1, "{prepared:#}");
     let text = fs::read_to_string(&peers).unwrap();
     let first = text.lines().find(|line| line.starts_with(&format!("{new}:"))).unwrap();
     assert_eq!(first, format!("{new}:{}", laptop.phone("new").address()));
@@ -263,4 +262,31 @@ fn a_laptop_without_adb_or_phones_is_told_what_to_do() {
     assert!(finished.stderr().contains("apt install adb"), "{}", finished.stderr());
     let finished = laptop.run(&["start"]);
     assert!(finished.stderr().contains("no phones are known here"), "{}", finished.stderr());
+}
+
+#[test]
+fn an_npu_and_genie_are_found_and_used() {
+    if !can_play_phones() {
+        return;
+    }
+    let mut laptop = Laptop::with(&["plain"]);
+    laptop.phone("plain").has_runner("Plain");
+    laptop.attach_prepared("genie", |phone| {
+        phone.system_file("vendor/lib64/libQnnHtp.so", "");
+        phone.system_file("data/local/tmp/genie/config.json", "{\"dialog\": {}}");
+        // It prints as Qualcomm's program does, and shows that it got configuration and prompt.
+        let script = "[ \"$1 $2 $3\" = '-c /data/local/tmp/genie/config.json -p' ] || exit 3\n\
+                      echo 'Using libGenie.so'; echo \"[BEGIN]: Genie heard: $4[END]\"";
+        phone.program_at("data/local/tmp/genie/genie-t2t-run", script);
+    });
+    let reports = by_serial(&laptop.setup(&[]));
+    let report = &reports[&laptop.phone("genie").serial()];
+    assert_eq!(report["state"], "ready", "{report:#}");
+    assert_eq!(report["answer"], "Genie heard: Say hello in one short sentence.", "{report:#}");
+    assert!(report["plan"].to_string().contains("Qualcomm Hexagon"), "{report:#}");
+    assert!(laptop.phone("genie").file("device_config.json").contains("\"has_npu\": true"));
+    // The NPU counts: the mesh's prompts go there.
+    let plain = reports[&laptop.phone("plain").serial()]["device_id"].as_str().unwrap();
+    let answer = laptop.json(&["ask", "--on", plain, "hello"]);
+    assert_eq!(answer["device_id"], report["device_id"], "{answer:#}");
 }

@@ -116,17 +116,18 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
         return Ok(Exit::Cancelled);
     }
     // First of all, so that a phone that fails now is known by its name the next time.
-    for plan in &plans {
+    let chosen = || plans.iter().filter(|plan| plan.is_chosen());
+    for plan in chosen() {
         map.set(plan.mapped());
     }
     map.save(&map_path).map_err(of_files)?;
-    let reports = join_all(plans.iter().map(|plan| one(&adb, &output, &flags, plan, &plans))).await;
+    let reports = join_all(chosen().map(|plan| one(&adb, &output, &flags, plan, &plans))).await;
     show(&output, &reports, &map_path)
 }
 
 fn show_plan(output: &Output, plans: &[Plan]) -> Result<(), Failure> {
     if output.json {
-        let devices: Vec<Report> = plans.iter().map(Report::of).collect();
+        let devices: Vec<Report> = plans.iter().filter(|plan| plan.is_chosen()).map(Report::of).collect();
         return output.json(&json!({ "dry_run": true, "devices": devices }));
     }
     output.foreign(&plan::words(plans))
@@ -160,6 +161,7 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
     let say = |text: &str| output.note(&format!("{}: {text}", plan.id));
     let applied = match &plan.what {
         What::Blocked(why) => return report.failed(why.clone()),
+        What::Elsewhere => return report,
         What::LeaveShell => {
             report.state = "shell";
             return report;

@@ -11,12 +11,15 @@ use super::MESH;
 use super::probe::{Probe, Runner, Running};
 use super::program::LocalFile;
 use crate::adb::Attached;
+use crate::device::DEFAULT_PORT;
 use crate::duration;
 
 /// A phone and what could be found out about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     pub attached: Attached,
+    /// Whether it is to be set up; others are looked at for their addresses.
+    pub chosen: bool,
     /// Or why nothing could be.
     pub probe: Result<Probe, String>,
 }
@@ -35,6 +38,8 @@ pub struct Plan {
 /// What is done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
+    /// Nothing: it is a device of the map that was not chosen, or is not attached. The others are told of it.
+    Elsewhere,
     /// Nothing can be, for this reason.
     Blocked(String),
     /// It runs the shell listener; nothing is changed there.
@@ -104,7 +109,11 @@ pub struct Offered {
 /// Names phones and decides what each gets.
 pub fn plan(seen: &[Seen], map: &DeviceMap, offered: &Offered) -> Vec<Plan> {
     let names = names(seen, map);
-    seen.iter()
+    let mut plans: Vec<Plan> = seen
+        .iter()
+        .filter(|phone| {
+            phone.chosen || map.devices().iter().any(|device| device.serial == phone.attached.serial)
+        })
         .map(|phone| {
             let serial = phone.attached.serial.clone();
             // Every phone that was seen has been named.
@@ -113,13 +122,24 @@ pub fn plan(seen: &[Seen], map: &DeviceMap, offered: &Offered) -> Vec<Plan> {
             let (address, what) = match &phone.probe {
                 Err(why) => {
                     let known = mapped.and_then(|device| device.ip);
-                    (known.map(|ip| (ip, crate::device::DEFAULT_PORT).into()), What::Blocked(why.clone()))
+                    (known.map(|ip| (ip, DEFAULT_PORT).into()), What::Blocked(why.clone()))
                 }
                 Ok(probe) => (probe.address(), what(&id, &serial, probe, offered)),
             };
+            let what = if phone.chosen { what } else { What::Elsewhere };
             Plan { id, serial, model: phone.attached.model.clone(), address, what }
         })
-        .collect()
+        .collect();
+    for device in map.devices().into_iter().filter(|device| !names.contains_key(&device.serial)) {
+        plans.push(Plan {
+            id: device.id.clone(),
+            serial: device.serial.clone(),
+            model: None,
+            address: device.ip.map(|ip| (ip, DEFAULT_PORT).into()),
+            what: What::Elsewhere,
+        });
+    }
+    plans
 }
 
 fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
@@ -284,6 +304,7 @@ impl Plan {
     /// What will be done, a line each.
     pub fn lines(&self) -> Vec<String> {
         match &self.what {
+            What::Elsewhere => Vec::new(),
             What::Blocked(why) => vec![format!("nothing: {why}")],
             What::LeaveShell => vec!["nothing: it runs the shell listener and is left alone".into()],
             What::ShellFiles { .. } => {
@@ -298,9 +319,9 @@ impl Plan {
         MappedDevice { id: self.id.clone(), serial: self.serial.clone(), ip: self.address.map(|a| a.ip()) }
     }
 
-    /// Whether other devices should know it.
-    pub fn is_peer(&self) -> bool {
-        self.address.is_some()
+    /// Whether anything is to be done with it, or to be said of it.
+    pub fn is_chosen(&self) -> bool {
+        self.what != What::Elsewhere
     }
 }
 
@@ -346,7 +367,7 @@ impl Bidmesh {
 /// The whole plan, for a person.
 pub fn words(plans: &[Plan]) -> String {
     let mut text = String::new();
-    for plan in plans {
+    for plan in plans.iter().filter(|plan| plan.is_chosen()) {
         let address = plan.address.map_or_else(|| "no address known".into(), |address| address.to_string());
         let model = plan.model.as_ref().map_or_else(String::new, |model| format!(", {model}"));
         text.push_str(&format!("{} ({}{model}) at {address}\n", plan.id, plan.serial));
@@ -365,7 +386,7 @@ mod tests {
 
     fn seen(serial: &str, probe: Result<Probe, String>) -> Seen {
         let attached = Attached { serial: serial.into(), state: State::Ready, model: Some("Pixel 7".into()) };
-        Seen { attached, probe }
+        Seen { attached, chosen: true, probe }
     }
 
     fn ready() -> Probe {
@@ -415,6 +436,25 @@ mod tests {
         ];
         let plans = plan(&phones, &map("Device_E:e:10.0.0.5\n"), &offered(&["a", "b", "c", "d"]));
         insta::assert_snapshot!(words(&plans));
+    }
+
+    #[test]
+    fn a_phone_that_is_not_chosen_is_left_alone_and_known_to_the_others() {
+        let mut phones = [seen("a", Ok(ready())), seen("b", Ok(ready())), seen("stranger", Ok(ready()))];
+        (phones[1].chosen, phones[2].chosen) = (false, false);
+        let plans = plan(&phones, &map("Device_B:b:\nDevice_C:away:10.0.0.3\n"), &offered(&["a", "b"]));
+        let told: Vec<(&str, bool, String)> = plans
+            .iter()
+            .map(|plan| (plan.id.as_str(), plan.is_chosen(), plan.address.unwrap().to_string()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("Device_A", true, "192.168.1.101:9999".to_owned()),
+                ("Device_B", false, "192.168.1.101:9999".to_owned()),
+                ("Device_C", false, "10.0.0.3:9999".to_owned()),
+            ]
+        );
     }
 
     #[test]

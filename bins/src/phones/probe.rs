@@ -78,7 +78,8 @@ pub struct Probe {
 
 impl Probe {
     /// Asks a phone.
-    pub async fn of(adb: &Adb, serial: &str, mark: &str) -> Result<Self, AdbError> {
+    pub async fn of(adb: &Adb, serial: &str) -> Result<Self, AdbError> {
+        let mark = &format!("@{}", adb.mark());
         let script = format!("D={}; N={}\n{SCRIPT}{}", quoted(MESH), quoted(mark), npu::listing_script());
         // Its last command may well find nothing.
         let said = adb.shell(serial, &script, QUICK).await?;

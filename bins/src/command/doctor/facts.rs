@@ -14,8 +14,6 @@ use crate::exit::Failure;
 use crate::phones::probe::{Probe, Running};
 use crate::phones::{MapFlag, Phones};
 
-/// Begins each section of a probe.
-const MARK: &str = "@@bidmesh-probe-70e1@@";
 /// How long a phone tries to reach another, in seconds; twice, since a shell listener is deaf after each message.
 const REACH_SECONDS: u64 = 3;
 const REACH_LIMIT: Duration = Duration::from_secs(30);
@@ -110,7 +108,7 @@ async fn look(phones: &Phones, device: &MappedDevice, state: Option<State>) -> P
     if phone.state != Some(State::Ready) {
         return phone;
     }
-    let probe = Probe::of(&phones.adb, &device.serial, MARK).await;
+    let probe = Probe::of(&phones.adb, &device.serial).await;
     phone.probe = Some(probe.map_err(|error| error.to_string()));
     if phone.seen().is_some_and(|probe| matches!(probe.running, Running::Bidmesh(_))) {
         let status =
@@ -137,10 +135,11 @@ async fn reach(adb: &Adb, phones: &[Phone]) -> BTreeMap<(DeviceId, DeviceId), Re
 }
 
 async fn connect(adb: &Adb, serial: &str, to: SocketAddr) -> Reach {
-    // An empty message is none, to shell listeners as to us.
+    // An empty message is none, to shell listeners as to us. Android's netcat says why it failed; others do if asked.
     let script = format!(
         "command -v nc >/dev/null || {{ echo missing; exit; }}\n\
-         for i in 1 2 3; do o=$(nc -v -w {REACH_SECONDS} {ip} {port} </dev/null 2>&1) && {{ echo open; exit; }}\n\
+         n() {{ nc \"$@\" -w {REACH_SECONDS} {ip} {port} </dev/null 2>&1; }}\n\
+         for i in 1 2 3; do o=$(n) && {{ echo open; exit; }}; [ -n \"$o\" ] || o=$(n -v)\n\
          case $o in *refused*) r=refused; sleep 1 ;; *) r=unreachable; break ;; esac; done\necho $r",
         ip = to.ip(),
         port = to.port()

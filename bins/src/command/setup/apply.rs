@@ -25,8 +25,6 @@ type Done = Vec<String>;
 const RESTARTING: Duration = Duration::from_secs(10);
 /// Between two words about a long copy.
 const TOLD_BYTES: u64 = 24 << 20;
-/// See `look`.
-const MARK: &str = "@@bidmesh-probe-51d0@@";
 
 /// Program, model, settings and address book of a device of ours.
 pub async fn bidmesh(
@@ -47,7 +45,7 @@ pub async fn bidmesh(
         done.push(format!("model {name}"));
     }
     // How the phone is now: what the map was planned on may be minutes old, and nothing is written that is there.
-    let probe = Probe::of(remote.adb(), &remote.serial, MARK).await?;
+    let probe = Probe::of(remote.adb(), &remote.serial).await?;
     identity(remote, plan, bidmesh, &probe, &mut done).await?;
     backend(remote, &bidmesh.backend, &mut done).await?;
     peers(remote, &plan.id, &probe, all, &mut done).await?;
@@ -171,7 +169,7 @@ async fn peers(
 }
 
 fn others(own: &DeviceId, all: &[Plan]) -> Vec<(DeviceId, SocketAddr)> {
-    let known = all.iter().filter(|plan| plan.id != *own && plan.is_peer());
+    let known = all.iter().filter(|plan| plan.id != *own);
     known.filter_map(|plan| Some((plan.id.clone(), plan.address?))).collect()
 }
 
@@ -200,7 +198,7 @@ pub async fn shell_files(
 ) -> Result<Done, AdbError> {
     let mut done = Vec::new();
     remote.adb().run(&remote.serial, "make the mesh directory", &format!("mkdir -p {MESH}")).await?;
-    let probe = Probe::of(remote.adb(), &remote.serial, MARK).await?;
+    let probe = Probe::of(remote.adb(), &remote.serial).await?;
     let mut peers = match probe.peers() {
         Some(peers) => peers,
         None => {

@@ -25,31 +25,35 @@ const SERVER: Patience = Patience {
     silence: Duration::from_secs(5),
 };
 const SERVER_ANSWER_MAX: usize = 1 << 20;
-/// Begins each section of a probe; files on phones do not hold it by chance.
-const MARK: &str = "@@bidmesh-probe-9f2c@@";
 
 pub fn person_is_there(output: &Output) -> bool {
     std::io::stdin().is_terminal() && output.stderr_is_terminal && !output.json
 }
 
-/// The phones that are to be set up, each asked how it is; at least one.
+/// The attached phones, each asked how it is; at least one of them is to be set up.
 pub async fn phones(adb: &Adb, flags: &Setup, map: &DeviceMap) -> Result<Vec<Seen>, Failure> {
     let attached = adb.devices().await.map_err(|error| {
         let code = if matches!(error, crate::adb::AdbError::NotInstalled(_)) { "no_adb" } else { "failed" };
         Failure::new(Exit::Failed, code, error.to_string())
     })?;
-    let chosen = chosen(attached, flags, map)?;
-    let probes = chosen.iter().map(|phone| async {
+    let chosen = chosen(&attached, flags, map)?;
+    let probes = attached.iter().map(|phone| async {
         match phone.state.obstacle() {
             Some(obstacle) => Err(obstacle),
-            None => Probe::of(adb, &phone.serial, MARK).await.map_err(|error| error.to_string()),
+            None => Probe::of(adb, &phone.serial).await.map_err(|error| error.to_string()),
         }
     });
     let probes = join_all(probes).await;
-    Ok(chosen.into_iter().zip(probes).map(|(attached, probe)| Seen { attached, probe }).collect())
+    let seen = |(attached, probe): (Attached, _)| Seen {
+        chosen: chosen.contains(&attached.serial),
+        attached,
+        probe,
+    };
+    Ok(attached.into_iter().zip(probes).map(seen).collect())
 }
 
-fn chosen(attached: Vec<Attached>, flags: &Setup, map: &DeviceMap) -> Result<Vec<Attached>, Failure> {
+/// The serial numbers of the phones that a person chose; without a choice of all.
+fn chosen(attached: &[Attached], flags: &Setup, map: &DeviceMap) -> Result<BTreeSet<String>, Failure> {
     if attached.is_empty() {
         return Err(Failure::new(
             Exit::Failed,
@@ -59,7 +63,7 @@ fn chosen(attached: Vec<Attached>, flags: &Setup, map: &DeviceMap) -> Result<Vec
         ));
     }
     if flags.phones.is_empty() {
-        return Ok(attached);
+        return Ok(attached.iter().map(|phone| phone.serial.clone()).collect());
     }
     let serial_of = |name: &String| {
         let mapped = map.devices().into_iter().find(|device| device.id.as_str() == name);
@@ -71,7 +75,7 @@ fn chosen(attached: Vec<Attached>, flags: &Setup, map: &DeviceMap) -> Result<Vec
         let there: Vec<&str> = attached.iter().map(|phone| phone.serial.as_str()).collect();
         return Err(Failure::usage(format!("adb sees no phone {missing}; it sees {}", there.join(", "))));
     }
-    Ok(attached.into_iter().filter(|phone| wanted.contains(&phone.serial)).collect())
+    Ok(wanted)
 }
 
 /// What this machine has for them.
@@ -87,7 +91,7 @@ pub async fn offered(
     }
     let ready: Vec<(&str, &Probe)> = seen
         .iter()
-        .filter(|phone| phone.attached.state == State::Ready)
+        .filter(|phone| phone.chosen && phone.attached.state == State::Ready)
         .filter_map(|phone| Some((phone.attached.serial.as_str(), phone.probe.as_ref().ok()?)))
         .collect();
     let mut by_processor: BTreeMap<Processor, Result<LocalFile, String>> = BTreeMap::new();

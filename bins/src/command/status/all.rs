@@ -14,9 +14,6 @@ use crate::phones::probe::{Probe, Running};
 use crate::phones::{MapFlag, Phones, failed};
 use crate::table::Table;
 
-/// Begins each section of a probe.
-const MARK: &str = "@@bidmesh-probe-3b77@@";
-
 /// A phone and the device on it.
 #[derive(Debug, Default, Serialize)]
 struct Row {
@@ -72,7 +69,7 @@ async fn row(phones: &Phones, device: &MappedDevice, state: Option<&State>) -> R
         row.trouble = state.and_then(State::obstacle);
         return row;
     }
-    let probe = match Probe::of(&phones.adb, &device.serial, MARK).await {
+    let probe = match Probe::of(&phones.adb, &device.serial).await {
         Ok(probe) => probe,
         Err(error) => {
             row.trouble = Some(error.to_string());
