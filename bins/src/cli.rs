@@ -196,6 +196,50 @@ mod tests {
         }
     }
 
+    /// The words of a line of shell, as far as the documentation uses its quotes and comments.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '#' if !quoted && words.last().is_some_and(String::is_empty) => break,
+                ' ' if !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn the_commands_of_the_documentation_can_be_read() {
+        let pages = [
+            include_str!("../../docs/adb.md"),
+            include_str!("../../docs/termux.md"),
+            include_str!("../../README.md"),
+        ];
+        let mut read = 0;
+        for page in pages {
+            // What stands between fences, every second part.
+            for block in page.split("```").skip(1).step_by(2) {
+                let ours =
+                    |line: &&str| line.starts_with("bidmesh ") || line.starts_with("target/release/bidmesh ");
+                for line in block.lines().filter(ours) {
+                    let words = words(line.trim_end_matches('&'));
+                    #[cfg(not(feature = "slm"))]
+                    if words.get(1).is_some_and(|word| word == "model") {
+                        continue;
+                    }
+                    let cli = Cli::try_parse_from(&words);
+                    assert!(cli.is_ok(), "{line}: {}", cli.unwrap_err());
+                    read += 1;
+                }
+            }
+        }
+        assert!(read > 15, "{read} commands were found");
+    }
+
     #[test]
     fn two_dashes_end_the_flags() {
         let cli = Cli::try_parse_from(["bidmesh", "ask", "--", "--json", "-v"]).unwrap();

@@ -290,3 +290,21 @@ fn an_npu_and_genie_are_found_and_used() {
     let answer = laptop.json(&["ask", "--on", plain, "hello"]);
     assert_eq!(answer["device_id"], report["device_id"], "{answer:#}");
 }
+
+#[test]
+fn a_device_whose_program_was_replaced_by_a_setup_that_broke_off_is_started_anew() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["one"]);
+    laptop.phone("one").has_runner("One");
+    assert_eq!(laptop.setup(&[])["devices"][0]["state"], "ready");
+    let before = laptop.phone("one").device_process();
+    // As the last step of a copy does it: the same bytes under the same name, as another file.
+    let program = laptop.phone("one").dir().join("bidmesh");
+    fs::copy(&program, program.with_extension("part")).unwrap();
+    fs::rename(program.with_extension("part"), &program).unwrap();
+    let device = laptop.setup(&[])["devices"][0].clone();
+    assert_eq!(device["done"], serde_json::json!(["started anew"]), "{device:#}");
+    assert_ne!(laptop.phone("one").device_process(), before);
+}

@@ -2,6 +2,7 @@
 //! does it phone by phone (all at once; what fails on one stops only that one), and asks each a prompt.
 
 mod apply;
+mod change;
 mod look;
 mod try_out;
 
@@ -169,10 +170,11 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
         What::ShellFiles { npu } => apply::shell_files(&remote, plan, *npu, all, &say).await,
         What::Bidmesh(bidmesh) => apply::bidmesh(&remote, plan, bidmesh, all, &say).await,
     };
-    match applied {
-        Ok(done) => report.done = done,
+    let done = match applied {
+        Ok(done) => done,
         Err(error) => return report.failed(error.to_string()),
-    }
+    };
+    report.done = done.iter().map(ToString::to_string).collect();
     let What::Bidmesh(bidmesh) = &plan.what else {
         report.state = "prepared";
         return report;
@@ -181,9 +183,9 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
         report.state = "prepared";
         return report;
     }
-    let connected = match apply::start(&remote, bidmesh, &report.done, &say).await {
+    let connected = match apply::start(&remote, bidmesh, &done, &say).await {
         Ok((started, connected)) => {
-            report.done.extend(started);
+            report.done.extend(started.map(|change| change.to_string()));
             connected
         }
         Err(failure) => return report.failed(bare(&plan.id, &failure)),

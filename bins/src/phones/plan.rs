@@ -60,6 +60,8 @@ pub struct Bidmesh {
     /// The device id that it has now, if it is another.
     pub renamed_from: Option<DeviceId>,
     pub runs: bool,
+    /// What runs is not the program that is there.
+    pub outdated: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -175,6 +177,7 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         npu: npu(probe),
         renamed_from: probe.id().filter(|own| own != id),
         runs: matches!(probe.running, Running::Bidmesh(_)),
+        outdated: probe.outdated,
     }))
 }
 
@@ -356,8 +359,8 @@ impl Bidmesh {
             Npu::Unsure => "NPU: there may be one".into(),
         });
         lines.push(match (self.runs, &self.program) {
-            (true, Program::Keep) => "device: runs already".into(),
-            (true, Program::Push { .. }) => "device: restart with the new program".into(),
+            (true, Program::Keep) if !self.outdated => "device: runs already".into(),
+            (true, _) => "device: restart with the new program".into(),
             (false, _) => "device: start".into(),
         });
         lines

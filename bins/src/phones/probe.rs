@@ -58,6 +58,8 @@ pub struct Probe {
     /// Seconds since 1970.
     pub clock: Option<u64>,
     pub running: Running,
+    /// The device that runs was started from a program that has been replaced since.
+    pub outdated: bool,
     /// SHA-256 of the program that is there.
     pub program_sum: Option<String>,
     /// What it says of itself.
@@ -113,6 +115,7 @@ impl Probe {
             writable: text("writable").is_some(),
             clock: text("clock").and_then(|seconds| seconds.parse().ok()),
             running,
+            outdated: text("outdated").is_some(),
             program_sum: text("sum").and_then(|line| line.split_whitespace().next().map(str::to_owned)),
             program_version: text("version"),
             runners: runners(text("runner"), text("genie"), &text("ports").unwrap_or_default()),
@@ -144,8 +147,13 @@ impl Probe {
 
     /// Its own word on who it is and whether it has an NPU; nothing if it cannot be understood.
     pub fn config(&self) -> DeviceConfig {
+        self.readable_config().unwrap_or_default()
+    }
+
+    /// The same; `None`: it cannot be understood.
+    pub fn readable_config(&self) -> Option<DeviceConfig> {
         let text = self.file("device_config.json").unwrap_or_default();
-        DeviceConfig::parse(text.as_bytes(), Path::new("device_config.json")).unwrap_or_default()
+        DeviceConfig::parse(text.as_bytes(), Path::new("device_config.json")).ok()
     }
 
     /// What its my_info.txt says.

@@ -29,7 +29,7 @@ pub async fn send(
     let mut there = begun(adb, serial, file, &part).await?;
     while there < file.bytes {
         told(there, file.bytes);
-        let local = cut(&file.path, there).map_err(|error| unreadable(&file.path, &error))?;
+        let local = off_the_runtime(&file.path, move |path| cut(path, there)).await?;
         adb.push(serial, local.path(), &piece, PIECE_LIMIT).await?;
         let append = format!(
             "cat {piece} >> {part} && rm -f {piece} && wc -c < {part}",
@@ -74,8 +74,8 @@ async fn begun(adb: &Adb, serial: &str, file: &LocalFile, part: &str) -> Result<
         return Ok(0);
     }
     if there <= file.bytes {
-        let beginning = File::open(&file.path).and_then(|opened| sha256_of(&mut opened.take(there)));
-        if beginning.map_err(|error| unreadable(&file.path, &error))? == sum(adb, serial, part).await? {
+        let begun = move |path: &Path| sha256_of(&mut File::open(path)?.take(there));
+        if off_the_runtime(&file.path, begun).await? == sum(adb, serial, part).await? {
             return Ok(there);
         }
     }
@@ -99,6 +99,16 @@ fn cut(path: &Path, at: u64) -> io::Result<tempfile::NamedTempFile> {
     io::copy(&mut file.take(PIECE_BYTES), &mut piece)?;
     piece.flush()?;
     Ok(piece)
+}
+
+/// Reads a file of this machine while the other phones go on.
+async fn off_the_runtime<T: Send + 'static>(
+    path: &Path,
+    read: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, AdbError> {
+    let own = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(&own)).await;
+    read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> AdbError {

@@ -381,6 +381,23 @@ mod tests {
         assert_eq!(codes(&facts), [(Some("A".into()), "not_attached")]);
     }
 
+    /// A code is a word of lower case that stands alone in quotes, behind a device or nothing.
+    #[test]
+    fn every_code_is_in_the_documentation() {
+        let source = include_str!("diagnose.rs");
+        let program = source.split("mod tests").next().unwrap();
+        let is_code = |text: &&str| {
+            text.len() > 5 && text.chars().all(|c| c.is_ascii_lowercase() || c == '_') && text.contains('_')
+                || ["unauthorized", "offline", "silent", "unmapped", "unreachable", "refuses"].contains(text)
+        };
+        let codes: std::collections::BTreeSet<&str> =
+            program.split('"').skip(1).step_by(2).filter(is_code).collect();
+        assert!(codes.len() > 20, "{codes:?}");
+        for code in codes {
+            assert!(include_str!("../../../../docs/adb.md").contains(&format!("`{code}`")), "{code}");
+        }
+    }
+
     #[test]
     fn findings_read_well() {
         let mut facts = facts();

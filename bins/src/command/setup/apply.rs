@@ -7,6 +7,7 @@ use std::time::Duration;
 use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
 
+use super::change::Change;
 use crate::adb::{AdbError, QUICK};
 use crate::device::DEFAULT_PORT;
 use crate::duration;
@@ -19,7 +20,7 @@ use crate::phones::transfer;
 use crate::phones::{MESH, PROGRAM};
 
 type Say<'a> = &'a (dyn Fn(&str) + Sync);
-type Done = Vec<String>;
+type Done = Vec<Change>;
 
 /// For a device whose program is replaced.
 const RESTARTING: Duration = Duration::from_secs(10);
@@ -38,11 +39,11 @@ pub async fn bidmesh(
     if let Program::Push { file, .. } = &bidmesh.program {
         push(remote, file, PROGRAM, true, "the program", say).await?;
         runs(remote).await?;
-        done.push(format!("program {}", file.path.display()));
+        done.push(Change::Program(file.path.clone()));
     }
     if let Backend::PushModel { file, name, .. } = &bidmesh.backend {
         push(remote, file, &format!("{MESH}/models/{name}"), false, "the model", say).await?;
-        done.push(format!("model {name}"));
+        done.push(Change::Model(name.clone()));
     }
     // How the phone is now: what the map was planned on may be minutes old, and nothing is written that is there.
     let probe = Probe::of(remote.adb(), &remote.serial).await?;
@@ -95,13 +96,13 @@ async fn identity(
     let config = probe.config();
     if config.device_id.as_ref() != Some(&plan.id) {
         remote.command("name the device", &["config", "set", "id", plan.id.as_str()]).await?;
-        done.push(format!("name {}", plan.id));
+        done.push(Change::Name(plan.id.clone()));
     }
     let npu = has_npu(&bidmesh.npu);
     if config.has_npu != Some(npu) {
         let word = if npu { "true" } else { "false" };
         remote.command("say whether it has an NPU", &["config", "set", "has_npu", word]).await?;
-        done.push(format!("has_npu {word}"));
+        done.push(Change::Npu(npu));
     }
     Ok(())
 }
@@ -134,7 +135,7 @@ async fn backend(remote: &Remote, backend: &Backend, done: &mut Done) -> Result<
         remote.command("set the preset", &["config", "set", "executor.preset", preset]).await?;
     }
     remote.command("set what runs prompts", &["config", "set", "executor.run", spec]).await?;
-    done.push(format!("prompts run by {spec}"));
+    done.push(Change::Runner(spec.clone()));
     Ok(())
 }
 
@@ -163,7 +164,7 @@ async fn peers(
             continue;
         }
         remote.command("add a peer", &["peers", "add", id.as_str(), &address.to_string()]).await?;
-        done.push(format!("peer {id} at {address}"));
+        done.push(Change::Peer(id, address));
     }
     Ok(())
 }
@@ -182,7 +183,7 @@ async fn my_info(remote: &Remote, plan: &Plan, probe: &Probe, done: &mut Done) -
     };
     if probe.info().as_ref() != Some(&info) {
         remote.write("my_info.txt", &info.to_text()).await?;
-        done.push("my_info.txt".into());
+        done.push(Change::File("my_info.txt"));
     }
     Ok(())
 }
@@ -201,41 +202,42 @@ pub async fn shell_files(
     let probe = Probe::of(remote.adb(), &remote.serial).await?;
     let mut peers = match probe.peers() {
         Some(peers) => peers,
-        None => {
-            say("its peers.txt cannot be understood and is kept as peers.txt.old");
-            let keep = format!("cp {MESH}/peers.txt {MESH}/peers.txt.old");
-            remote.adb().run(&remote.serial, "keep the old peers.txt", &keep).await?;
-            PeersFile::default()
-        }
+        None => keep_aside(remote, "peers.txt", say).await.map(|()| PeersFile::default())?,
     };
     for (id, address) in others(&plan.id, all) {
         peers.set(&id, address);
     }
-    let mut config: DeviceConfig = probe.config();
+    let mut config = match probe.readable_config() {
+        Some(config) => config,
+        None => keep_aside(remote, "device_config.json", say).await.map(|()| DeviceConfig::default())?,
+    };
     config.device_id = Some(plan.id.clone());
     config.has_npu = Some(npu.unwrap_or(!probe.npus.is_empty()));
     for (name, text) in [("peers.txt", peers.to_text()), ("device_config.json", config.to_text())] {
         if probe.file(name) != Some(text.as_str()) {
             remote.write(name, &text).await?;
-            done.push(name.to_owned());
+            done.push(Change::File(name));
         }
     }
     my_info(remote, plan, &probe, &mut done).await?;
     Ok(done)
 }
 
+/// What a person or a script wrote there and nobody understands is not thrown away.
+async fn keep_aside(remote: &Remote, name: &str, say: Say<'_>) -> Result<(), AdbError> {
+    say(&format!("its {name} cannot be understood and is kept as {name}.old"));
+    let keep = format!("mv -f {MESH}/{name} {MESH}/{name}.old");
+    remote.adb().run(&remote.serial, &format!("keep the old {name}"), &keep).await.map(drop)
+}
+
 /// Starts the device, or starts it anew if it runs another program or under another name than it should.
 pub async fn start(
     remote: &Remote,
     bidmesh: &Bidmesh,
-    done: &[String],
+    done: &[Change],
     say: Say<'_>,
-) -> Result<(Option<String>, Connected), Failure> {
-    // The address book and the like it reads by itself.
-    let counts_at_start = |line: &String| {
-        ["program ", "model ", "name ", "has_npu ", "prompts "].iter().any(|word| line.starts_with(word))
-    };
-    let anew = bidmesh.runs && done.iter().any(counts_at_start);
+) -> Result<(Option<Change>, Connected), Failure> {
+    let anew = bidmesh.runs && (bidmesh.outdated || done.iter().any(Change::counts_at_start));
     if anew {
         say("is started anew");
         remote.stop(RESTARTING).await?;
@@ -244,15 +246,15 @@ pub async fn start(
     let Some(connected) = connected else {
         return Err(Failure::failed("the shell listener was started on it meanwhile; it is left alone"));
     };
-    let word = match (started, anew) {
-        (_, true) => Some("started anew".to_owned()),
-        (Started::Now, _) => Some("started".to_owned()),
+    let change = match (started, anew) {
+        (_, true) => Some(Change::StartedAnew),
+        (Started::Now, _) => Some(Change::Started),
         _ => None,
     };
-    if word.is_some() {
+    if change.is_some() {
         say("runs");
     }
-    Ok((word, connected))
+    Ok((change, connected))
 }
 
 #[cfg(test)]
