@@ -11,10 +11,12 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use bidmesh_tests::{Laptop, can_play_phones, phone_binary, require};
+use bidmesh_tests::{Laptop, can_play_phones, phone_binary, require, wait_until};
 use serde_json::Value;
 
+const SOON: Duration = Duration::from_secs(60);
 const TARGET: &str = "aarch64-unknown-linux-musl";
 const QEMU: &str = "/usr/bin/qemu-aarch64-static";
 
@@ -67,9 +69,13 @@ fn an_aarch64_phone_wins_an_auction_against_a_native_device_and_returns_a_result
     assert_eq!(answer["output"], "Emulated: What is a mesh?");
     let bids = &answer["decision"]["auctions"][0]["answers"];
     assert_eq!(bids.as_array().unwrap().len(), 2, "{bids:#}");
-    // Its sensors, from /proc and the system calls of the processor that it believes to be on.
-    let bid = bids.as_array().unwrap().iter().find(|bid| bid["device_id"] == id(&phone).as_str()).unwrap();
-    assert!(bid["bid"]["cpu_load"].is_number() && bid["bid"]["ram_load"].is_number(), "{bid:#}");
+    // Its sensors, from /proc and the system calls of the processor that it believes to be on. The first load is known
+    // after the second reading.
+    wait_until(SOON, "a bid with all loads", || {
+        let answer = laptop.json(&["ask", "--on", &id(&native), "--to", &id(&phone), "--dry-run", "hello"]);
+        let bid = answer["decision"]["auctions"][0]["answers"][0]["bid"].clone();
+        (bid["cpu_load"].is_number() && bid["ram_load"].is_number()).then_some(())
+    });
     // The other way round: it asks.
     let answer = laptop.json(&["ask", "--on", &id(&phone), "--to", &id(&native), "hello"]);
     assert_eq!(answer["output"], "Native: hello", "{answer:#}");
