@@ -106,8 +106,12 @@ fn what_is_wrong_is_named_with_key_range_and_place() {
 
 #[test]
 fn a_variable_that_is_no_setting_is_noticed() {
-    let overrides =
-        variables(&[("BIDMESH_TIMING_BID_DEADLIN", "3"), ("BIDMESH_DIR", "/x"), ("BIDMESH_9", "")]);
+    let overrides = variables(&[
+        ("BIDMESH_TIMING_BID_DEADLIN", "3"),
+        ("BIDMESH_DIR", "/x"),
+        ("BIDMESH_ADB", "x"),
+        ("BIDMESH_9", ""),
+    ]);
     let settings = load("", &overrides).unwrap();
     insta::assert_snapshot!(settings.notices().join("\n"), @r"
     the variable `BIDMESH_9` is no setting
