@@ -28,7 +28,7 @@ use crate::log::{Audience, Keeper, Line};
 use crate::output::Output;
 
 pub use assemble::{Assembled, Blueprint, Book};
-pub use embedded::{is_built_in, is_embedded, settle_executor};
+pub use embedded::{is_built_in, is_embedded, offer_a_model, settle_executor};
 pub use flags::DeviceFlags;
 pub use settled::{Settled, ask_yes_or_no, configured_executor};
 

@@ -32,9 +32,15 @@ fn main() -> ExitCode {
     #[cfg(feature = "slm")]
     if let Err(too_old) = bidmesh_io_tokio::execute::slm::processor() {
         // Nothing of this build may be relied on here, the reading of the command line least of all.
-        eprintln!("bidmesh: {too_old}");
+        too_old.tell();
         return ExitCode::from(Exit::Failed.code());
     }
+    start()
+}
+
+/// Apart from `main`, so that nothing that the compiler does for it comes before the processor was asked.
+#[inline(never)]
+fn start() -> ExitCode {
     let cli = cli::Cli::parse();
     let output = cli.shared.output();
     #[cfg(feature = "slm")]

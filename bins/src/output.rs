@@ -37,6 +37,11 @@ impl Output {
         }
     }
 
+    /// Whether somebody can be asked something.
+    pub fn person_is_there(&self) -> bool {
+        io::stdin().is_terminal() && self.stderr_is_terminal && !self.json && !self.quiet
+    }
+
     /// Writes a result as it is, and flushes: answers arrive piece by piece.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();

@@ -252,6 +252,7 @@ impl Auction {
         );
     }
 }
+
 impl Auction {
     /// Without its history (`crate::canonical`).
     pub(crate) fn canonical(&mut self, by: &Renewal, bid_validity: Duration) {

@@ -445,6 +445,7 @@ impl Bidder {
         self.memory.check();
     }
 }
+
 impl Bidder {
     /// The runs that go on, oldest first.
     pub(crate) fn open_runs(&self) -> Vec<RunId> {
@@ -462,7 +463,7 @@ impl Bidder {
             work.canonical(by);
         }
         let runs = core::mem::take(&mut self.runs);
-        self.runs = runs.into_iter().filter_map(|(run, key)| Some((by.run(run)?, key))).collect();
+        self.runs = runs.into_iter().filter_map(|(run, key)| Some((by.numbers.run(run)?, key))).collect();
         self.last_run = self.runs.len() as u64;
         self.memory.canonical(by);
         if let Some(Paused::Until(until)) = &mut self.paused {

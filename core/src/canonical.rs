@@ -5,7 +5,6 @@
 //! is one fixed moment, a past that decides nothing any more is one moment too, and what is still open is numbered
 //! from one. Each machine knows its own moments and numbers (`canonical` in its module); this is how they change.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -21,18 +20,27 @@ const PRESENT: Time = Time::from_start(Duration::from_secs(30 * 24 * 3_600));
 pub struct Canonical {
     /// The device; its clock shows [`Canonical::PRESENT`].
     pub device: Device,
-    /// Letters on their way, by their former numbers: the first is number 1 now.
-    pub sends: Vec<SendId>,
-    /// Runs, in the same way.
-    pub runs: Vec<RunId>,
-    /// Records that the store owes an answer for, in the same way.
-    pub sequences: Vec<Sequence>,
+    /// What has another number in it than before.
+    pub numbers: Numbers,
 }
 
 impl Canonical {
     /// What the clock of a canonical device shows.
     pub const PRESENT: Time = PRESENT;
+}
 
+/// All that is open, in rising order of its former numbers: the first of each kind is number 1 now.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Numbers {
+    /// Letters on their way.
+    pub sends: Vec<SendId>,
+    /// Runs that go on.
+    pub runs: Vec<RunId>,
+    /// Records that the store owes an answer for.
+    pub sequences: Vec<Sequence>,
+}
+
+impl Numbers {
     /// The new number of a letter, if it is still on its way.
     pub fn send(&self, former: SendId) -> Option<SendId> {
         place(&self.sends, &former).map(SendId)
@@ -56,20 +64,12 @@ fn place<T: Ord>(numbers: &[T], number: &T) -> Option<u64> {
 /// How moments and numbers change.
 pub(crate) struct Renewal {
     now: Time,
-    pub(crate) sends: Vec<SendId>,
-    pub(crate) runs: Vec<RunId>,
-    pub(crate) sequences: Vec<Sequence>,
+    pub(crate) numbers: Numbers,
 }
 
 impl Renewal {
-    /// `sends`, `runs`, `sequences`: all that are open.
-    pub(crate) fn new(
-        now: Time,
-        sends: Vec<SendId>,
-        runs: Vec<RunId>,
-        sequences: BTreeSet<Sequence>,
-    ) -> Self {
-        Self { now, sends, runs, sequences: sequences.into_iter().collect() }
+    pub(crate) fn new(now: Time, numbers: Numbers) -> Self {
+        Self { now, numbers }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -99,17 +99,5 @@ impl Renewal {
         } else {
             self.due(sent)
         }
-    }
-
-    pub(crate) fn send(&self, former: SendId) -> Option<SendId> {
-        place(&self.sends, &former).map(SendId)
-    }
-
-    pub(crate) fn run(&self, former: RunId) -> Option<RunId> {
-        place(&self.runs, &former).map(RunId)
-    }
-
-    pub(crate) fn sequence(&self, former: Sequence) -> Option<Sequence> {
-        place(&self.sequences, &former).map(Sequence)
     }
 }

@@ -4,12 +4,15 @@
 //! on until nothing more follows. The route is one `match`; what each message means is said beside it.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::net::SocketAddr;
+use core::ops::Deref;
 
 use crate::bidder::Bidder;
-use crate::canonical::{Canonical, Renewal};
+use crate::canonical::{Canonical, Numbers, Renewal};
 use crate::chronicle::Chronicle;
 use crate::config::Config;
 use crate::context::{Context, Me};
@@ -19,7 +22,7 @@ use crate::id::{BootId, DeviceId, TaskId};
 use crate::input::Input;
 use crate::mail::{Draft, Mail, News, Purpose};
 use crate::orchestrator::Orchestrator;
-use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report, Unsaid};
+use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report, Sequence, Unsaid};
 use crate::peers::Peers;
 use crate::restore::Restored;
 use crate::snapshot::{Snapshot, Usage};
@@ -30,6 +33,9 @@ mod leave;
 mod receive;
 
 use leave::Leaving;
+
+/// More than any input can lead to: each round tells the machines what became of the round before.
+const ROUNDS_MAX: u32 = 100_000;
 
 /// Who a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +81,7 @@ pub struct Device {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Protocol {
     me: Me,
-    config: Config,
+    config: Settings,
     now: Time,
     peers: Peers,
     mail: Mail,
@@ -84,6 +90,23 @@ struct Protocol {
     /// What the store had, until the first input.
     restored: Option<Box<Restored>>,
     leaving: Option<Leaving>,
+}
+
+/// The settings, shared by all copies of a device: a model checker makes millions of them. They take no part in
+/// hashes, since hardly two devices that are compared differ in them; they do in `Eq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settings(Arc<Config>);
+
+impl Deref for Settings {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+impl Hash for Settings {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl PartialEq for Device {
@@ -109,7 +132,7 @@ impl Device {
         let restored = (!restored.records.is_empty()).then(|| Box::new(restored));
         let protocol = Protocol {
             me,
-            config,
+            config: Settings(Arc::new(config)),
             now: Time::ZERO,
             peers: Peers::default(),
             mail: Mail::default(),
@@ -217,8 +240,10 @@ impl Device {
         let mut protocol = self.protocol.clone();
         let now = now.max(protocol.now);
         let Protocol { me, config, peers, mail, orchestrator, bidder, leaving, .. } = &mut protocol;
-        let sequences = orchestrator.open_sequences().chain(bidder.open_sequences()).collect();
-        let by = Renewal::new(now, mail.open(), bidder.open_runs(), sequences);
+        let sequences: BTreeSet<Sequence> =
+            orchestrator.open_sequences().chain(bidder.open_sequences()).collect();
+        let (sends, runs) = (mail.open(), bidder.open_runs());
+        let by = Renewal::new(now, Numbers { sends, runs, sequences: sequences.into_iter().collect() });
         // Letters look at when their receivers were heard.
         mail.canonical(&by, peers, config);
         peers.canonical(&by, &config.timing);
@@ -227,11 +252,10 @@ impl Device {
         if let Some(Leaving::Working { by: end, .. } | Leaving::Parting { by: end }) = leaving {
             *end = by.due(*end);
         }
-        me.sequence = by.sequences.len() as u64;
+        me.sequence = by.numbers.sequences.len() as u64;
         protocol.now = Canonical::PRESENT;
-        let Renewal { sends, runs, sequences, .. } = by;
         let device = Self { protocol, chronicle: Chronicle::default() };
-        Canonical { device, sends, runs, sequences }
+        Canonical { device, numbers: by.numbers }
     }
 
     /// Walks every invariant.
@@ -398,7 +422,7 @@ impl Running<'_> {
     fn reconfigured(&mut self, config: Config) {
         let before = self.protocol.config.timing.ageing;
         let after = config.timing.ageing;
-        self.protocol.config = config;
+        self.protocol.config = Settings(Arc::new(config));
         self.protocol.orchestrator.requeue(before, after);
     }
 
@@ -442,7 +466,8 @@ impl Running<'_> {
 
     /// Goes on until nothing more follows from the input.
     fn settle(&mut self) {
-        loop {
+        for round in 0.. {
+            debug_assert!(round < ROUNDS_MAX, "what follows from one input has an end");
             let now = self.protocol.now;
             self.update_local();
             self.protocol.peers.advance(now);

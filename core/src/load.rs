@@ -151,6 +151,8 @@ mod tests {
         }
         assert_eq!(Load::from_decimal("1e-400").map(Load::ppm), Some(0));
         assert_eq!(Load::from_decimal("0e999").map(Load::ppm), Some(0));
+        // A zero needs no work, wherever its point is.
+        assert_eq!(Load::from_decimal("0e2000000000").map(Load::ppm), Some(0));
     }
 
     #[test]

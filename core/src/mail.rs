@@ -8,6 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use crate::canonical::Renewal;
 use crate::config::Config;
@@ -19,6 +20,10 @@ use crate::wire::{Advertised, Body, Dialect, Marker, Message};
 
 use crate::context::Me;
 use crate::peers::Peers;
+
+/// The driver answers for a letter when its time is over; with this much more its answer, which knows more, arrives
+/// before the letter is given up.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
 /// All letters of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -176,8 +181,7 @@ impl Letter {
     fn timer(&self) -> Time {
         match self.state {
             State::Resting(until) => until.min(self.give_up_at),
-            // The driver answers by then; the margin lets its answer, which knows more, arrive first.
-            State::Flying => self.try_until + core::time::Duration::from_secs(1),
+            State::Flying => self.try_until + ANSWER_MARGIN,
             State::Waiting => self.give_up_at,
         }
     }
@@ -250,14 +254,14 @@ impl Mail {
             self.lanes.entry(to.clone()).or_default().queue.push_back(hello);
         }
         let lane = self.lanes.entry(to.clone()).or_default();
-        match lane.queue.front().copied() {
-            // A task goes before everything that has not left yet.
-            Some(front) if award => {
-                let flying = self.letters.get(&front).is_some_and(|l| l.state == State::Flying);
-                let place = usize::from(flying);
-                lane.queue.insert(place.min(lane.queue.len()), id);
-            }
-            _ => lane.queue.push_back(id),
+        if award {
+            // A task goes before everything that has not left yet. Not only the front may have: when a peer turns
+            // out to speak another dialect its lane holds letters of both.
+            let flies = |id: &SendId| self.letters.get(id).is_some_and(|l| l.state == State::Flying);
+            let place = lane.queue.iter().rposition(flies).map_or(0, |last| last + 1);
+            lane.queue.insert(place, id);
+        } else {
+            lane.queue.push_back(id);
         }
         self.move_lane(post, &to);
         self.share_tries_of_hello(&to, id);
@@ -501,7 +505,8 @@ impl Mail {
     /// A task may have gone before a letter to a shell device while that rested.
     fn may_fly(&self, id: SendId) -> bool {
         let Some(letter) = self.letters.get(&id) else { return false };
-        let first = || self.lanes.get(&letter.to).and_then(|lane| lane.queue.front());
+        let shell = |id: &&SendId| self.letters.get(id).is_some_and(|l| l.dialect.is_shell());
+        let first = || self.lanes.get(&letter.to).and_then(|lane| lane.queue.iter().find(shell));
         !letter.dialect.is_shell() || first() == Some(&id)
     }
 
@@ -514,7 +519,7 @@ impl Mail {
     }
 
     /// After sleep: what is on its way gets a little more time.
-    pub(crate) fn grace(&mut self, now: Time, more: core::time::Duration) {
+    pub(crate) fn grace(&mut self, now: Time, more: Duration) {
         let ids: Vec<SendId> =
             self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in ids {
@@ -569,6 +574,7 @@ impl Mail {
         }
     }
 }
+
 impl Mail {
     /// The letters on their way, oldest first.
     pub(crate) fn open(&self) -> Vec<SendId> {
@@ -577,12 +583,13 @@ impl Mail {
 
     /// Without its history (`crate::canonical`).
     pub(crate) fn canonical(&mut self, by: &Renewal, peers: &Peers, config: &Config) {
-        let number = |id: SendId| by.send(id);
+        let number = |id: SendId| by.numbers.send(id);
         for letter in self.letters.values_mut() {
             let heard = peers.get(&letter.to).and_then(|peer| peer.heard);
             letter.sent = by.sent(letter.sent, heard);
             letter.give_up_at = by.due(letter.give_up_at);
-            letter.try_until = by.due(letter.try_until);
+            let margin = if letter.state == State::Flying { ANSWER_MARGIN } else { Duration::ZERO };
+            letter.try_until = by.past(letter.try_until, margin);
             letter.failing_since =
                 letter.failing_since.map(|since| by.past(since, config.timing.patience_refused / 2));
             if let State::Resting(until) = &mut letter.state {

@@ -194,6 +194,12 @@ impl Peer {
         if self.boot.as_ref() == Some(boot) {
             return BootSeen::Present;
         }
+        if self.boot.is_none() && self.old_boots.back() == Some(boot) {
+            // It spoke once without its marker (a HELLO that was cut off is a shell device's): it was there all along.
+            self.old_boots.pop_back();
+            self.boot = Some(boot.clone());
+            return BootSeen::First;
+        }
         if self.old_boots.contains(boot) {
             self.old_boot_messages += 1;
             return BootSeen::Old { equivocation: self.old_boot_messages == 3 };
@@ -574,6 +580,7 @@ impl Peers {
         assert!(self.order.iter().all(|id| self.book.contains_key(id)), "and only peers have one");
     }
 }
+
 impl Peers {
     /// Without its history (`crate::canonical`). What was measured or said for people only is left out.
     pub(crate) fn canonical(&mut self, by: &Renewal, timing: &Timing) {
@@ -588,7 +595,7 @@ impl Peers {
             }
             if let Some(question) = &mut peer.question {
                 question.since = question.since.map(|since| by.past(since, timing.patience_shell));
-                question.letter = question.letter.and_then(|letter| by.send(letter));
+                question.letter = question.letter.and_then(|letter| by.numbers.send(letter));
                 question.until = by.due(question.until);
             }
             peer.bid = None;

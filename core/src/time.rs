@@ -88,6 +88,15 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_moves_by_what_is_added() {
+        let mut moment = Time::from_start(Duration::from_secs(2));
+        moment += Duration::from_secs(3);
+        assert_eq!(moment.since_start(), Duration::from_secs(5));
+        assert_eq!(moment.before(Duration::from_secs(1)).since_start(), Duration::from_secs(4));
+        assert_eq!(moment.before(Duration::from_secs(9)), Time::ZERO);
+    }
+
+    #[test]
     fn displays_milliseconds() {
         assert_eq!(Time::from_start(Duration::from_micros(12_345_678)).to_string(), "12.345s");
     }

@@ -141,13 +141,76 @@ fn it_goes_on_as_the_device_itself_would() {
     let now = Time::from_start(played.now);
     assert_eq!(left(&canonical.device, Canonical::PRESENT), left(&played.device, now));
     let run = played.runs[0];
+    assert_eq!(canonical.numbers.run(run).map(|run| run.0), Some(1), "what is open is numbered from one");
     let mut other = Played { device: canonical.device.clone(), ..Played::new() };
     other.now = Canonical::PRESENT.since_start();
-    other.runs = vec![canonical.run(run).unwrap()];
+    other.runs = vec![canonical.numbers.run(run).unwrap()];
     for played in [&mut played, &mut other] {
         ends(played);
         played.wait(Duration::from_secs(3));
     }
     assert_eq!(played.canonical(), other.canonical());
     assert_eq!(other.canonical(), other.canonical().device.canonical(Canonical::PRESENT), "once is enough");
+}
+
+#[test]
+fn an_answer_that_its_driver_owes_is_awaited_as_long_as_by_the_device_itself() {
+    let me = Identity { device: id("A"), address: Some(address(1)) };
+    let mut device = Device::new(me, Seed::from(1), Config::default(), Restored::default());
+    let mut out = Outbox::default();
+    device.handle(Time::ZERO, Input::PeersEdited(vec![(id("B"), address(2))]), &mut out);
+    let sends = out.actions.iter().filter_map(|action| match action {
+        Action::Send { give_up_at, .. } => Some(*give_up_at),
+        _ => None,
+    });
+    // Half a second after the HELLO should have been delivered or not, its driver has said neither.
+    let now = sends.max().unwrap() + Duration::from_millis(500);
+    let canonical = device.canonical(now);
+    let left = |device: &Device, now: Time| device.deadline().map(|(at, _)| at.since(now));
+    assert_eq!(left(&device, now), Some(Duration::from_millis(500)));
+    assert_eq!(left(&canonical.device, Canonical::PRESENT), left(&device, now));
+}
+
+#[test]
+fn a_result_that_is_being_written_is_one_record_that_is_owed_an_answer() {
+    let mut played = Played::new();
+    played.told(Body::Hello(address(2).into()));
+    played.told(order("t.1.x"));
+    let run = played.runs.pop().unwrap();
+    let mut out = Outbox::default();
+    let outcome = RunOutcome::Completed("answer".into());
+    played.device.handle(Time::from_start(played.now), Input::Ran { run, outcome }, &mut out);
+    let written = out.actions.iter().find_map(|action| match action {
+        Action::Persist { sequence, .. } => Some(*sequence),
+        _ => None,
+    });
+    let canonical = played.canonical();
+    assert_eq!(canonical.numbers.sequences, written.into_iter().collect::<Vec<_>>());
+    assert_eq!(canonical.numbers.sequence(written.unwrap()).map(|sequence| sequence.0), Some(1));
+}
+
+#[test]
+fn a_hello_that_was_answered_a_short_while_ago_is_not_answered_again() {
+    let hello = |device: &mut Device, now: Time, boot: u64| {
+        let marker = Some(Marker { version: Marker::VERSION, boot: BootId::draw(Seed::from(boot)) });
+        let message = Message { from: id("B"), marker, body: Body::Hello(address(2).into()) };
+        let message = Ok(Decoded { message, repairs: Repairs::default() });
+        let mut out = Outbox::default();
+        device.handle(now, Input::Received { source: address(2), message }, &mut out);
+        let answers = |action: &&Action| matches!(action, Action::Send { message, .. } if matches!(message.body, Body::Hello(_)));
+        out.actions.iter().filter(answers).count()
+    };
+    for (pause, answers) in [(3, 0), (9, 0), (10, 1), (11, 1)] {
+        let mut played = Played::new();
+        let now = Time::from_start(Duration::from_secs(100));
+        assert_eq!(hello(&mut played.device, now, 2), 1, "B is new");
+        let now = now + Duration::from_secs(pause);
+        let mut canonical = played.device.canonical(now).device;
+        assert_eq!(hello(&mut played.device, now, 3), answers, "after {pause} s");
+        assert_eq!(
+            hello(&mut canonical, Canonical::PRESENT, 3),
+            answers,
+            "after {pause} s, without its history"
+        );
+    }
 }

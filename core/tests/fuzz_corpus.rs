@@ -1,4 +1,4 @@
-//! Replays the fuzzer's seeds, and every input that ever failed, on plain stable Rust.
+//! Replays the fuzzer's seeds, what it found worth keeping, and every input that ever failed, on plain stable Rust.
 //!
 //! The seeds are one message of each type in each dialect and the captured messages that are not too long for a
 //! fuzzer. After a change of the format: `UPDATE_SEEDS=1 cargo test -p bidmesh-core --test fuzz_corpus`.
@@ -10,6 +10,8 @@
 mod checks;
 #[path = "support/examples.rs"]
 mod examples;
+#[path = "support/shell.rs"]
+mod shell;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,7 +73,7 @@ fn the_seeds_hold_every_type_and_every_captured_message() {
 
 #[test]
 fn every_seed_and_every_former_failure_passes_every_check() {
-    for folder in [folder("fuzz/seeds"), folder("fuzz/failures")] {
+    for folder in [folder("fuzz/seeds"), folder("fuzz/kept"), folder("fuzz/failures")] {
         for (name, bytes) in files(&folder) {
             // Shown by the test runner if a check panics.
             println!("{}/{name}", folder.display());

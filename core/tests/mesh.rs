@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bidmesh_core::canonical::Canonical;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{Executor, RunOutcome, SendFailure, Sensors, Written};
@@ -161,6 +162,9 @@ struct World {
     verbose: bool,
     tracing: bool,
     trace: String,
+    /// Pauses are not drawn, which needs the numbers of letters, and bids do not age, which tells the time: then a
+    /// device without its history goes on like the real one.
+    twinned: bool,
 }
 
 fn name(node: usize) -> DeviceId {
@@ -192,6 +196,7 @@ impl World {
             verbose,
             tracing: false,
             trace: String::new(),
+            twinned: seed.is_multiple_of(5),
             choices,
         };
         for node in 0..size as usize {
@@ -240,6 +245,10 @@ impl World {
         let mut config = Config::default();
         config.work.slots = 1 + u16::try_from(self.choices.below(3)).unwrap();
         config.limits.decisions = 4;
+        if self.twinned {
+            config.timing.retry_high = config.timing.retry_low;
+            config.timing.bid_validity = Duration::from_secs(90 * 24 * 3_600);
+        }
         let seed = Seed::from(self.choices.next() ^ boot);
         Device::new(me, seed, config, Restored::default())
     }
@@ -378,11 +387,29 @@ impl World {
         let mut out = Outbox::default();
         let device = &mut self.nodes[node].device;
         let mut twin = device.clone();
+        let mut canonical = if self.twinned { without_history(device, now, &input) } else { None };
         device.handle(now, input.clone(), &mut out);
         device.check();
         let mut twins_out = Outbox::default();
         twin.handle(now, input, &mut twins_out);
         assert!(twin == *device && twins_out == out, "the same inputs have the same outputs");
+        if let Some((twin, input)) = &mut canonical {
+            let mut twins_out = Outbox::default();
+            twin.handle(Canonical::PRESENT, input.clone(), &mut twins_out);
+            assert_eq!(kinds(&twins_out), kinds(&out), "without its history it does otherwise: {input:?}");
+            let (twin, real) = (twin.canonical(Canonical::PRESENT), device.canonical(now));
+            if twin.device != real.device {
+                let (left, right) = (in_common(&twin.device), in_common(&real.device));
+                assert!(
+                    left == right,
+                    "{input:?}: without its history it goes on otherwise: {}",
+                    difference(&left, &right)
+                );
+            }
+        }
+        if self.twinned {
+            sleeps_until_its_deadline(device, now);
+        }
         if let Some((at, _)) = device.deadline() {
             let rest = at.since(now);
             self.later(rest, Happens::Wake(node));
@@ -647,6 +674,93 @@ impl World {
         }
         ended
     }
+}
+
+/// Nothing is due before the deadline, and something is due then: whoever is woken in between does nothing, and
+/// whoever is woken at the deadline has another one.
+fn sleeps_until_its_deadline(device: &Device, now: Time) {
+    let woken = |device: &mut Device, at: Time| {
+        let mut out = Outbox::default();
+        device.handle(at, Input::Wake, &mut out);
+        out
+    };
+    let deadline = device.deadline().map_or(now + Duration::from_secs(10_000), |(at, _)| at);
+    assert!(deadline > now, "it has done all that is due: {:?}", device.deadline());
+    let (mut straight, mut early) = (device.clone(), device.clone());
+    let (half, last) = (now + deadline.since(now) / 2, now + (deadline.since(now) - Duration::from_nanos(1)));
+    for at in [half, last] {
+        assert!(woken(&mut early, at) == Outbox::default(), "nothing is due before {deadline}");
+    }
+    assert!(woken(&mut straight, deadline) == woken(&mut early, deadline) && straight == early, "{deadline}");
+}
+
+/// The device without its history, and the input as that one knows it; `None` if that is about a letter, a run
+/// or a record of the past.
+fn without_history(device: &Device, now: Time, input: &Input) -> Option<(Device, Input)> {
+    if now == Time::ZERO {
+        // A letter of the very first moment counts as one from before anybody was heard.
+        return None;
+    }
+    let canonical = device.canonical(now);
+    let mut input = input.clone();
+    match &mut input {
+        Input::Delivered { send } | Input::SendFailed { send, .. } => {
+            assert_eq!(
+                canonical.numbers.send(*send).is_some(),
+                canonical.numbers.sends.contains(send),
+                "{send:?}"
+            );
+            *send = canonical.numbers.send(*send)?;
+        }
+        Input::Generated { run, .. } | Input::Ran { run, .. } => *run = canonical.numbers.run(*run)?,
+        Input::Persisted { sequence, .. } => {
+            assert_eq!(
+                canonical.numbers.sequence(*sequence).is_some(),
+                canonical.numbers.sequences.contains(sequence)
+            );
+            *sequence = canonical.numbers.sequence(*sequence)?;
+        }
+        _ => {}
+    }
+    Some((canonical.device, input))
+}
+
+/// What was done and noticed, without names and numbers.
+fn kinds(out: &Outbox) -> (Vec<std::mem::Discriminant<Action>>, Vec<std::mem::Discriminant<Event>>) {
+    (
+        out.actions.iter().map(std::mem::discriminant).collect(),
+        out.events.iter().map(std::mem::discriminant).collect(),
+    )
+}
+
+/// A device as text, without the names of bids, which hold the moment at which each was made, and without speeds.
+fn in_common(device: &Device) -> String {
+    let mut text = format!("{device:?}");
+    for (from, to) in [("bid: Some(", ")"), ("speed: Some(Speed {", "})")] {
+        let mut parts = text.split(from);
+        let mut rest = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (field, _) = from.split_once(' ').unwrap();
+            let kept = match part.split_once(to) {
+                // A whole bid is no name.
+                Some((name, after)) if !name.starts_with("Bid ") => format!("{field} None{after}"),
+                _ => format!("{from}{part}"),
+            };
+            rest.push_str(&kept);
+        }
+        text = rest;
+    }
+    text
+}
+
+/// Where two texts begin to differ.
+fn difference(left: &str, right: &str) -> String {
+    let at = left.bytes().zip(right.bytes()).take_while(|(a, b)| a == b).count();
+    let part = |text: &str| {
+        String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(150)..text.len().min(at + 80)])
+            .into_owned()
+    };
+    format!("{}\n{}", part(left), part(right))
 }
 
 /// What a worker produces, so that an answer tells who made it for what.

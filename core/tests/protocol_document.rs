@@ -117,22 +117,7 @@ fn every_field_is_in_the_table_of_its_type() {
 
 #[test]
 fn every_reason_is_explained() {
-    let known = [
-        Reason::Busy,
-        Reason::Full,
-        Reason::Battery,
-        Reason::Heat,
-        Reason::Paused,
-        Reason::Leaving,
-        Reason::NoExecutor,
-        Reason::UnknownTaskType,
-        Reason::Malformed,
-        Reason::Stranger,
-        Reason::Stale,
-        Reason::Cancelled,
-        Reason::Unknown,
-    ];
-    for reason in known {
+    for reason in Reason::known() {
         assert!(section("REFUSE").contains(&format!("\n| `{reason}` |")), "{reason}");
     }
 }

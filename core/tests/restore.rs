@@ -56,8 +56,12 @@ struct Restarted {
 
 impl Restarted {
     fn with(records: Vec<(Record, Duration)>) -> Self {
+        Self::configured(records, Config::default())
+    }
+
+    fn configured(records: Vec<(Record, Duration)>, config: Config) -> Self {
         let me = Identity { device: id("A"), address: Some(address(1)) };
-        let mut device = Device::new(me, Seed::from(9), Config::default(), Restored { records });
+        let mut device = Device::new(me, Seed::from(9), config, Restored { records });
         assert_eq!(device.deadline().map(|(at, _)| at), Some(Time::ZERO), "it wants to begin at once");
         let mut out = Outbox::default();
         device.handle(Time::ZERO, Input::PeersEdited(vec![(id("B"), address(2))]), &mut out);
@@ -110,6 +114,19 @@ fn an_unfinished_task_is_auctioned() {
 }
 
 #[test]
+fn more_tasks_than_the_limit_are_taken_up_and_no_new_one_is() {
+    let mut config = Config::default();
+    config.limits.tasks = 1;
+    let names = ["task_0000000000001", "task_0000000000002"];
+    let records = names.map(|name| (accepted(name, None, None), Duration::ZERO)).into();
+    let mut it = Restarted::configured(records, config);
+    assert_eq!(it.device.snapshot(Time::ZERO).tasks.len(), 2);
+    let out = it.handle(1, Input::Submit(Submission::new(7, "one more")));
+    let refused = |action: &Action| matches!(action, Action::Report(Report::Refused { ticket: 7, .. }));
+    assert!(out.actions.iter().any(refused), "{out:?}");
+}
+
+#[test]
 fn an_awarded_task_is_asked_for_before_it_is_auctioned_again() {
     let records =
         vec![(accepted("task_1", None, None), SECOND), (awarded("task_1", 2, Dialect::Bidmesh), SECOND)];
@@ -131,6 +148,15 @@ fn an_awarded_task_is_asked_for_before_it_is_auctioned_again() {
     device.handle(110, Input::Persisted { sequence: sequence.unwrap(), written: Written::Durable });
     assert_eq!(device.sent(), ["ACK"]);
     assert_eq!(&*device.device.outcome(&task("task_1")).unwrap().output, "kept for you");
+}
+
+#[test]
+fn awards_that_were_given_up_are_bounded() {
+    let mut records = vec![(accepted("task_1", None, None), SECOND)];
+    records.extend((1..=40).map(|attempt| (awarded("task_1", attempt, Dialect::Bidmesh), SECOND)));
+    // It checks itself: no more are remembered than of a task that was never interrupted.
+    let device = Restarted::with(records);
+    assert_eq!(device.sent(), ["HELLO", "QUERY"], "only the latest is asked for");
 }
 
 #[test]
@@ -159,7 +185,8 @@ fn an_outcome_is_not_found_twice() {
         output: "done".into(),
         attempts: 1,
         why: "B answered".into(),
-        written: bidmesh_core::input::Written::Durable,
+        // As a record says, which is made before it is written.
+        written: Written::NotKept,
         speed: None,
     };
     let records = vec![
@@ -171,7 +198,12 @@ fn an_outcome_is_not_found_twice() {
     assert_eq!(device.sent(), ["HELLO"]);
     let again = Submission { key: Some("k".into()), ..Submission::new(3, "hello") };
     let out = device.handle(100, Input::Submit(again));
-    let told = |action: &Action| matches!(action, Action::Report(Report::Outcome { outcome, .. }) if &*outcome.output == "done");
+    let told = |action: &Action| match action {
+        Action::Report(Report::Outcome { outcome, .. }) => {
+            &*outcome.output == "done" && outcome.written == Written::Durable
+        }
+        _ => false,
+    };
     assert!(out.actions.iter().any(told), "the same key is the same task: {:?}", out.actions);
 }
 

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+use bidmesh_core::id::DeviceId;
 use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::wire::{
-    Bid, Body, Capacity, DecodeError, DecodeErrorKind, Decoded, Framer, Framing, Reason, Status, WireLimits,
-    decode,
+    Bid, Body, Capacity, DecodeError, DecodeErrorKind, Decoded, Dialect, Framer, Framing, Message, Reason,
+    Status, WireLimits, decode, encode,
 };
 
 fn read(bytes: impl AsRef<[u8]>) -> Result<Decoded, DecodeError> {
@@ -349,5 +350,124 @@ fn what_follows_a_whole_message_unmakes_it() {
     assert_eq!(framer.push(b"BYE|A|{}"), Framing::Whole);
     assert_eq!(framer.push(b" \r\n"), Framing::Whole);
     assert_ne!(framer.push(b"x"), Framing::Whole);
+    let mut framer = Framer::new(WireLimits::default());
+    assert_eq!(framer.push(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}"), Framing::Whole);
+    assert_ne!(framer.push(b"{"), Framing::Whole, "another object begins");
     assert!(read("BYE|A|{} \r\nx").is_err());
+}
+
+#[test]
+fn an_error_points_at_what_is_wrong() {
+    let at = |message: &str| {
+        let error = read(message).unwrap_err();
+        (error.offset, error.why)
+    };
+    let wrong = |message: &str, part: &str| (message.find(part).unwrap(), at(message));
+    let (place, (offset, why)) = wrong("ACCEPT|A|  [1]", "[1]");
+    assert_eq!((offset, why), (place, DecodeErrorKind::NoObject));
+    let raw = r#"RESULT|A|{"task_id": "a b", "device_id": "B", "status": "completed", "output": "x"}"#;
+    let (place, (offset, why)) = wrong(raw, "a b");
+    assert_eq!(offset, place);
+    assert!(matches!(why, DecodeErrorKind::Id { field: "task_id", .. }), "{why:?}");
+    // What repair did not mend is told of as the strict reader saw it.
+    let (place, (offset, why)) = wrong(r#"BID_RESPONSE|A|{"cpu_load": nan, "task_id" }"#, "nan");
+    assert!(offset.abs_diff(place) <= 2 && matches!(why, DecodeErrorKind::Json(_)), "{offset}: {why:?}");
+    // What is wrong in JSON that was mended is told of, too.
+    let (_, why) = at(r#"BID_RESPONSE|A|{"cpu_load": nan, "task_id": "a b"}"#);
+    assert!(matches!(why, DecodeErrorKind::Id { field: "task_id", .. }), "{why:?}");
+    let (_, why) = at(r#"TASK|A|{"task_id": "t", "prompt": 5}"#);
+    assert!(why.to_string().contains("a string"), "{why}");
+}
+
+#[test]
+fn every_kind_of_repair_is_a_repair() {
+    let repaired = |message: &[u8]| read(message).unwrap().repairs.any();
+    assert!(!repaired(br#"BID_RESPONSE|A|{"cpu_load": 0.5}"#));
+    assert!(repaired(br#"BID_RESPONSE|A|{"cpu_load": nan}"#), "a missing value");
+    assert!(
+        repaired(b"PROGRESS|A|{\"task_id\": \"t\", \"offset\": 0, \"text\": \"a\nb\"}"),
+        "a raw control character"
+    );
+    assert!(repaired(b"TEXT|A|\xff"), "a byte that is not UTF-8");
+}
+
+#[test]
+fn a_comma_is_part_of_a_number_only_between_two_digits() {
+    let (first, repaired) = bid(r#""cpu_load": 0,5, "battery": 50"#);
+    assert!(repaired && first.cpu.is_none());
+    assert_eq!(first.battery, Percent::new(50));
+    for broken in [r#""cpu_load": ,5"#, r#""cpu_load": 45 6"#] {
+        let error = read(format!("BID_RESPONSE|A|{{{broken}}}")).unwrap_err();
+        assert!(matches!(error.why, DecodeErrorKind::Json(_)), "{broken}: {error}");
+    }
+}
+
+#[test]
+fn a_silence_ends_only_what_has_no_end_of_its_own() {
+    let silence = |bytes: &str| {
+        let mut framer = Framer::new(WireLimits::default());
+        framer.push(bytes.as_bytes());
+        framer.silence()
+    };
+    assert_eq!(silence(""), None);
+    assert!(silence("TEXT|A|hello").is_some_and(|silence| !silence.is_zero()));
+    assert_eq!(silence("ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}"), None);
+}
+
+#[test]
+fn heads_may_be_as_long_as_their_limits() {
+    let (kind, from) = ("K".repeat(32), "f".repeat(64));
+    let message = format!("{kind}|{from}|x");
+    let Body::Unknown { kind: read_kind, .. } = body(&message) else { panic!("an unknown type") };
+    assert_eq!(*read_kind, *kind);
+    // A framer waits for a head no longer than the longest one.
+    assert_eq!(framing(&message), framing("TEXT|A|x"));
+    let known = format!("ACK|{from}|{{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}}");
+    assert_eq!(framing(&known), Framing::Whole);
+    let longer = format!("ACK|{}|{{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}}", "f".repeat(120));
+    assert!(matches!(framing(&longer), Framing::WholeAfter(_)), "that head is none");
+    let (task, device) = ("t".repeat(64), "d".repeat(64));
+    let raw = format!(
+        r#"RESULT|A|{{"task_id": "{task}", "device_id": "{device}", "status": "completed", "output": "a\\b"}}"#
+    );
+    let Body::Result(result) = body(&raw) else { panic!("a result") };
+    assert_eq!(&*result.output, "a\\\\b", "it is read raw");
+    let json = format!(
+        r#"RESULT|A|{{"task_id": "{task}", "device_id": "{device}d", "status": "completed", "output": "a\\b"}}"#
+    );
+    let Ok(Decoded { message, .. }) = read(&json) else { panic!("a result") };
+    assert!(matches!(message.body, Body::Result(result) if &*result.output == "a\\b"), "it is read as JSON");
+    // So long as it may become one, a head is waited for; no longer.
+    let open = format!(r#"RESULT|A|{{"task_id": "{task}"#);
+    let silence = framing(&open);
+    assert!(matches!(silence, Framing::WholeAfter(_)));
+    let longer = format!(
+        r#"RESULT|A|{{"task_id": "{task}t", "device_id": "B", "status": "completed", "output": "x"}}"#
+    );
+    assert_eq!(framing(&longer), Framing::Whole);
+}
+
+#[test]
+fn the_closing_bracket_is_judged_once() {
+    let mut framer = Framer::new(WireLimits::default());
+    assert_eq!(framer.push(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}"), Framing::Whole);
+    assert_eq!(framer.push(b"\n"), Framing::Whole);
+    // Something after the object: the message is no longer whole.
+    assert_ne!(framer.push(b"x"), Framing::Whole);
+    let mut framer = Framer::new(WireLimits::default());
+    assert_eq!(framer.push(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}"), Framing::Whole);
+    assert_ne!(framer.push(b"{"), Framing::Whole, "another object begins");
+    assert_ne!(framing(b"ACK|A|{\"bidmesh\": 1, \"boot\": \"b\", \"task_id\": \"t\"}{"), Framing::Whole);
+}
+
+#[test]
+fn what_is_no_type_is_not_written() {
+    for (kind, fits) in [("FOO_2", true), ("", false), ("a", false), ("A|B", false), (&"K".repeat(33), false)]
+    {
+        let body = Body::Unknown { kind: kind.into(), payload: "x".into() };
+        let message = Message { from: DeviceId::new("A").unwrap(), marker: None, body };
+        for dialect in [Dialect::Bidmesh, Dialect::Shell, Dialect::ShellLiteral] {
+            assert_eq!(encode(&message, dialect).is_ok(), fits, "{kind:?} {dialect:?}");
+        }
+    }
 }

@@ -183,6 +183,14 @@ fn a_text_is_no_option_of_echo_whatever_is_dropped_before() {
     }
 }
 
+#[test]
+fn only_what_echo_would_take_for_an_option_gets_a_space() {
+    for text in ["-", "n", "an", "xnn", "--", "-a", "- n", "e"] {
+        let bytes = written(task(text), Dialect::ShellLiteral);
+        assert_eq!(Echo::Literal.task_prompt_file(&bytes), Some(line(text)), "{text:?}");
+    }
+}
+
 /// The model itself, held against the real programs: `/bin/sh` of Debian is dash; mksh is tried where it is
 /// installed.
 #[test]

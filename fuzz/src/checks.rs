@@ -1,8 +1,11 @@
 //! What must be true of any bytes. Each check panics where it is not.
 
 use bidmesh_core::wire::{
-    Body, DecodeError, DecodeErrorKind, Decoded, Dialect, Framer, Framing, WireLimits, decode, encode,
+    Body, DecodeError, DecodeErrorKind, Decoded, Dialect, Framer, Framing, Message, WireLimits, decode,
+    encode,
 };
+
+use crate::shell::Echo;
 
 /// Small, so that the fuzzer reaches the limit.
 const LIMITS: WireLimits = WireLimits { message_bytes: 8 * 1024 };
@@ -69,7 +72,8 @@ pub fn check_framing(bytes: &[u8]) {
     }
 }
 
-/// What was read is written and read again as the same, and what is written for a shell device is one line.
+/// What was read is written and read again as the same; what is written for a shell device is one line, and gives the
+/// text back there.
 pub fn check_roundtrip(bytes: &[u8]) {
     let Ok(first) = read(bytes) else { return };
     let unlimited = WireLimits::default();
@@ -94,5 +98,33 @@ pub fn check_roundtrip(bytes: &[u8]) {
         }
         // Eight bytes for a backslash that JSON doubles, sixteen of them at most for a byte.
         assert!(line.len() <= 24 * bytes.len() + 256);
+        if dialect == Dialect::Shell {
+            check_shell(&first.message, &line);
+        }
+    }
+}
+
+/// What a shell device's `cut`, `grep` and `echo` make of `line` is the text of `message`.
+fn check_shell(message: &Message, line: &[u8]) {
+    for echo in [Echo::Mksh, Echo::Dash] {
+        let (text, got) = match &message.body {
+            Body::Task(order) => (&order.prompt, echo.task_prompt_file(line)),
+            Body::Text(text) | Body::SlmPrompt(text) | Body::SlmResult(text) => {
+                (text, echo.printed_payload(line))
+            }
+            Body::Result(result) => {
+                let file = echo.printed_payload(line).expect("the message is one line");
+                let fields = file.strip_prefix(b"{").expect("the file is JSON");
+                // With a space, so that it is not taken for what a shell device prints raw.
+                let again = [b"RESULT|A|{ ", fields].concat();
+                let read = decode(&again, &WireLimits::default()).expect("the file is the payload");
+                assert!(matches!(read.message.body, Body::Result(again) if again.output == result.output));
+                continue;
+            }
+            _ => continue,
+        };
+        // A shell has no NUL in a variable; its echo ends with a line end of its own.
+        let wanted = text.replace('\0', "") + "\n";
+        assert_eq!(got.as_deref(), Some(wanted.as_bytes()), "{echo:?}");
     }
 }

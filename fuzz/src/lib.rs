@@ -2,4 +2,6 @@
 //! replays the seeds and every input that ever failed.
 
 pub mod checks;
+#[path = "../../core/tests/support/shell.rs"]
+mod shell;
 pub mod world;

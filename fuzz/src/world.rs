@@ -93,6 +93,8 @@ struct Node {
     unwritten: VecDeque<(Sequence, Record)>,
     written: Vec<(Record, Time)>,
     halted: bool,
+    /// How many tasks it took up at its last start, at most.
+    restored: usize,
     submitted: u64,
     told: BTreeMap<TaskId, Told>,
 }
@@ -101,6 +103,8 @@ struct Node {
 #[derive(Default)]
 struct Told {
     admitted: u32,
+    /// Somebody asked in a former start.
+    restored: bool,
     outcomes: u32,
     text: u64,
 }
@@ -150,6 +154,7 @@ impl<'a> World<'a> {
                 unwritten: VecDeque::new(),
                 written: Vec::new(),
                 halted: false,
+                restored: 0,
                 submitted: 0,
                 told: BTreeMap::new(),
             });
@@ -209,7 +214,9 @@ impl<'a> World<'a> {
         let device = &self.nodes[node].device;
         device.check();
         for usage in device.usage() {
-            assert!(usage.size <= usage.limit, "{usage:?}");
+            // What was accepted before a restart is taken up whatever the limit is.
+            let restored = if usage.what == "tasks" { self.nodes[node].restored } else { 0 };
+            assert!(usage.size <= usage.limit.max(restored), "{usage:?}");
         }
         for action in out.actions {
             self.act(node, action);
@@ -272,8 +279,10 @@ impl<'a> World<'a> {
             Report::Outcome { task, outcome } => {
                 let told = told.entry(task).or_default();
                 told.outcomes += 1;
-                // Whoever comes again with the key of a task that ended is told its outcome, too.
-                assert!(told.outcomes <= told.admitted.max(1), "one outcome for each who asked");
+                // Whoever comes again with the key of a task that ended is told its outcome, too, and whoever asked
+                // before the power was lost is still owed one.
+                let asked = told.admitted + u32::from(told.restored);
+                assert!(told.outcomes <= asked, "one outcome for each who asked");
                 if told.outcomes == 1 && told.text > 0 && !outcome.output.is_empty() {
                     assert_eq!(told.text, outcome.output.len() as u64, "what was shown is the answer");
                 }
@@ -536,7 +545,12 @@ impl<'a> World<'a> {
         n.starts += 1;
         n.runs.clear();
         n.unwritten.clear();
-        n.told.clear();
+        let tasks = n.written.iter().filter_map(|(record, _)| match record {
+            Record::Task { task, .. } => Some(task.clone()),
+            _ => None,
+        });
+        n.told = tasks.map(|task| (task, Told { restored: true, ..Told::default() })).collect();
+        n.restored = n.told.len();
         n.halted = false;
         // A device's time begins anew at each start; this world's goes on, which is as if it had slept till now.
         let now = self.now;

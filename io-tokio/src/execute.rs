@@ -41,6 +41,9 @@ pub trait Executor: Send + Sync {
         Ok(())
     }
 
+    /// Told whether the device runs on its battery, so that an idle executor can give back what it keeps ready.
+    fn on_battery(&self, _: bool) {}
+
     /// Runs one prompt to its end. Text is handed out as it is generated, in order; the outcome holds the whole of
     /// it. Never panics, never outlives `job.limit` by more than it takes to end a process; returns
     /// [`RunOutcome::Stopped`] soon after `stop` says so, with nothing left running.

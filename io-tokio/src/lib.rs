@@ -7,6 +7,7 @@ pub mod execute;
 pub mod files;
 pub mod http;
 pub mod network;
+mod panics;
 pub mod sensors;
 pub mod sockets;
 pub mod store;

@@ -88,9 +88,8 @@ async fn an_answer_ends_by_itself() {
 #[tokio::test]
 async fn the_spec_builds_it_and_the_limit_of_tokens_is_exact() {
     let Some(file) = model_file() else { return };
-    let settings =
-        ExecutorSettings { model_file: Some(file), tokens_max: Some(3), ..ExecutorSettings::default() };
-    let executor = ExecutorSpec::Slm(None).build(settings).unwrap();
+    let settings = ExecutorSettings { tokens_max: Some(3), ..ExecutorSettings::default() };
+    let executor = ExecutorSpec::Slm(Some(file)).build(settings).unwrap();
     let (generation, _) = answer(&*executor, "Tell me a long story.").await;
     assert_eq!(generation.tokens.unwrap().generated, 3);
 }

@@ -19,12 +19,13 @@ use bidmesh_io_tokio::store::NoStore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::caller::{Call, Caller};
 use crate::disk::Disk;
 use crate::probe::{Ask, Asked, Asks, Command, Desk, Probe, locked};
 use crate::puppet::Puppet;
 use crate::record::{Entry, Record, Recorded, What};
 use crate::script::{Act, Scripted, Steady, answer};
-use crate::sockets::TurmoilSockets;
+use crate::sockets::{Roughness, TurmoilSockets};
 
 const PORT: u16 = 9999;
 
@@ -38,6 +39,7 @@ pub struct Plan {
     reading: Reading,
     config: Config,
     disk: bool,
+    rough: Option<Roughness>,
 }
 
 impl Plan {
@@ -60,7 +62,15 @@ impl Plan {
             },
             config: Config::default(),
             disk: false,
+            rough: None,
         }
+    }
+
+    /// Its connections are split, delayed and cut off.
+    #[must_use]
+    pub fn rough(mut self, roughness: Roughness) -> Self {
+        self.rough = Some(roughness);
+        self
     }
 
     /// What it must not lose is on a disk, and found again when it starts anew.
@@ -125,6 +135,7 @@ pub struct Builder {
     loss: Option<Loss>,
     plans: Vec<Plan>,
     puppets: Vec<Puppet>,
+    callers: Vec<Caller>,
 }
 
 impl Builder {
@@ -146,6 +157,13 @@ impl Builder {
     #[must_use]
     pub fn puppet(mut self, puppet: Puppet) -> Self {
         self.puppets.push(puppet);
+        self
+    }
+
+    /// A host that opens connections and writes bytes. The devices do not know it.
+    #[must_use]
+    pub fn caller(mut self, id: &str, calls: impl IntoIterator<Item = Call>) -> Self {
+        self.callers.push(Caller { device: device(id), calls: calls.into_iter().collect() });
         self
     }
 
@@ -212,6 +230,10 @@ impl Builder {
                 (puppet.device.clone(), addresses.clone(), record.clone(), self.seed);
             sim.host(name.as_str(), move || play(puppet.clone(), peers.clone(), record.clone(), seed));
         }
+        for caller in self.callers {
+            let (name, peers, record) = (caller.device.clone(), addresses.clone(), record.clone());
+            sim.host(name.as_str(), move || caller.clone().play(peers.clone(), record.clone()));
+        }
         let addresses = addresses.into_iter().map(|(device, address)| (device, address.ip())).collect();
         Mesh { sim, seed: self.seed, addresses, desks, asks, record, seen: 0, _turn: turn }
     }
@@ -262,6 +284,7 @@ impl Mesh {
             loss: None,
             plans: Vec::new(),
             puppets: Vec::new(),
+            callers: Vec::new(),
         }
     }
 
@@ -508,7 +531,7 @@ impl Drop for Mesh {
 /// Lines of the record that a failed test prints.
 const TAIL: usize = 150;
 
-fn device(id: &str) -> DeviceId {
+pub(crate) fn device(id: &str) -> DeviceId {
     let device = DeviceId::new(id);
     #[allow(clippy::expect_used, reason = "a harness for tests: ids are written in the test")]
     device.expect("a device id")
@@ -535,7 +558,11 @@ impl Host {
         let start = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         self.record.note(id, What::Started(start));
         let address = SocketAddr::new(turmoil::lookup(id.as_str()), PORT);
-        let network = TcpNetwork::bind(TurmoilSockets, any(), TcpLimits::default()).await?;
+        let sockets = self.plan.rough.map_or_else(TurmoilSockets::default, |roughness| {
+            let (high, low) = (self.draw(start) >> 64, u64::MAX);
+            TurmoilSockets::rough(roughness, u64::try_from(high).unwrap_or(low))
+        });
+        let network = TcpNetwork::bind(sockets, any(), TcpLimits::default()).await?;
         let network = Recorded { network, device: id.clone(), record: self.record.clone() };
         let (driver, handle) = Driver::new(Parts {
             identity: Identity { device: id.clone(), address: Some(address) },
@@ -598,7 +625,7 @@ async fn play(
 ) -> turmoil::Result {
     let device = puppet.device.clone();
     let address = SocketAddr::new(turmoil::lookup(device.as_str()), PORT);
-    let network = TcpNetwork::bind(TurmoilSockets, any(), TcpLimits::default()).await?;
+    let network = TcpNetwork::bind(TurmoilSockets::default(), any(), TcpLimits::default()).await?;
     puppet.play(Recorded { network, device, record }, address, peers, seed).await;
     Ok(())
 }

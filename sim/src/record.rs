@@ -11,6 +11,7 @@ use bidmesh_core::input::SendFailure;
 use bidmesh_io_tokio::driver::Told;
 use bidmesh_io_tokio::network::{Incoming, Network, Outgoing};
 
+use crate::caller::Hung;
 use crate::probe::Ask;
 
 /// One thing that happened.
@@ -58,6 +59,8 @@ pub enum What {
     RunBegan(String),
     /// The device noticed something.
     Noticed(Event),
+    /// How a [`Caller`](crate::Caller)'s connection ended, by its number.
+    Call(usize, Hung),
     /// Somebody who had asked was told something.
     Told(Ask, Told),
     /// Somebody who had asked was refused, or the device ended first: in words.
@@ -78,6 +81,7 @@ impl fmt::Display for Entry {
             What::Received { from: None, kind } => write!(f, "<- ? {kind}"),
             What::RunBegan(prompt) => write!(f, "runs {prompt:?}"),
             What::Noticed(event) => write!(f, "{event:?}"),
+            What::Call(number, how) => write!(f, "call {number}: {how:?}"),
             What::Told(ask, told) => write!(f, "{ask} told {told:?}"),
             What::Turned(ask, why) => write!(f, "{ask} turned away: {why}"),
         }

@@ -8,18 +8,7 @@ use bidmesh_sim::model::{Budgets, Explored, Mark, Mesh, explore};
 
 /// Far more than any of these takes.
 const LIMIT: Duration = Duration::from_secs(300);
-const NONE: Budgets = Budgets {
-    copies: 0,
-    losses: 0,
-    doubts: 0,
-    lates: 0,
-    wakes: 0,
-    errors: 0,
-    hangs: 0,
-    crashes: 0,
-    cancels: 0,
-    texts: 0,
-};
+const NONE: Budgets = Budgets::NONE;
 
 fn mesh(orchestrators: u8, bidders: u8, budgets: Budgets) -> Mesh {
     Mesh { orchestrators, bidders, shells: 0, slow_store: false, budgets }

@@ -32,7 +32,7 @@ pub use port::Port;
 pub use process::{Finished, Process, resident_bytes};
 pub use programs::{LineEnd, Netcat, Shell};
 pub use raw::{Inbox, deliver};
-pub use real_model::ModelServer;
+pub use real_model::{ModelServer, model_file};
 pub use runner::{Run, Runner};
 pub use rustix::process::Signal;
 pub use setup::require;

@@ -32,7 +32,7 @@ impl ModelServer {
     /// If it does not get ready; in CI, if it is not installed.
     pub fn start(api_key: Option<&str>) -> Option<Self> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (python, model) = installed(tests)?;
+        let (python, model) = (installed("venv/bin/python")?, model_file()?);
         let port = Port::free();
         let mut command = Command::new(python);
         command
@@ -69,16 +69,22 @@ impl ModelServer {
     }
 }
 
-/// The python and the model, if both are there.
-fn installed(tests: &Path) -> Option<(PathBuf, PathBuf)> {
-    let tools = tests.join("../.tools");
-    let files = ["venv/bin/python", "SmolLM2-135M-Instruct.Q4_1.gguf"].map(|name| tools.join(name));
-    if let Some(missing) = files.iter().find(|file| !file.is_file()) {
-        leave_out(&format!("{} (a model, and its server)", missing.display()));
-        return None;
+/// The real model's file. Where it is not installed the test that asks is left out, as with [`crate::require`].
+///
+/// # Panics
+/// In CI, if it is not installed.
+pub fn model_file() -> Option<PathBuf> {
+    installed("SmolLM2-135M-Instruct.Q4_1.gguf")
+}
+
+/// Something that `.ci/setup` installs.
+fn installed(name: &str) -> Option<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools").join(name);
+    if file.is_file() {
+        return Some(file);
     }
-    let [python, model] = files;
-    Some((python, model))
+    leave_out(&format!("{} (a model, and its server)", file.display()));
+    None
 }
 
 fn get(address: SocketAddr, path: &str) -> Option<String> {

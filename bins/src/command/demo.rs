@@ -78,47 +78,23 @@ async fn spec(
     output: &Output,
     signals: &mut Signals,
 ) -> Result<ExecutorSpec, Failure> {
+    let directory = device::directory(shared)?;
     let said = match &demo.executor {
         Some(spec) => Some(spec.clone()),
-        None => device::configured_executor(shared)?.filter(|spec| *spec != ExecutorSpec::None),
+        None => device::configured_executor(&directory)?.filter(|spec| *spec != ExecutorSpec::None),
     };
-    let directory = device::directory(shared)?;
     if said.is_none() && device::is_built_in() {
-        offer_a_model(output, &directory, demo.yes, signals).await?;
+        match device::offer_a_model(&directory, output, demo.yes, signals).await {
+            Ok(_) => {}
+            Err(failure) if failure.exit == Exit::Cancelled => return Err(failure),
+            // A demo without a model is still one: why there is none is told, and it goes on.
+            Err(failure) => output.note(&format!("No model can be fetched: {failure}\n")),
+        }
     }
     match device::settle_executor(said, &directory)? {
         ExecutorSpec::None => Ok(ExecutorSpec::StandIn),
         spec => Ok(spec),
     }
-}
-
-/// A demo without a model is still one: why there is none is told, and it goes on.
-#[cfg(feature = "slm")]
-async fn offer_a_model(
-    output: &Output,
-    directory: &bidmesh_io_tokio::files::MeshDirectory,
-    yes: bool,
-    signals: &mut Signals,
-) -> Result<(), Failure> {
-    use crate::command::model::{Shelf, offer};
-    match offer(&Shelf::of(directory)?, output, yes, signals).await {
-        Ok(_) => Ok(()),
-        Err(failure) if failure.exit == Exit::Cancelled => Err(failure),
-        Err(failure) => {
-            output.note(&format!("No model can be fetched: {failure}\n"));
-            Ok(())
-        }
-    }
-}
-
-#[cfg(not(feature = "slm"))]
-async fn offer_a_model(
-    _: &Output,
-    _: &bidmesh_io_tokio::files::MeshDirectory,
-    _: bool,
-    _: &mut Signals,
-) -> Result<(), Failure> {
-    Ok(())
 }
 
 /// Loads the embedded model, once for all devices; other executors have nothing to load.

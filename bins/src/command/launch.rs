@@ -1,8 +1,6 @@
 //! `bidmesh launch DEVICE`: the prompt of a device on a phone, here in this terminal. What the shell mesh's
 //! `run_orchestrator.sh` did: finds the phone, asks once about its NPU, starts the device if it does not run.
 
-use std::io::IsTerminal;
-
 use bidmesh_core::id::DeviceId;
 use clap::Args;
 
@@ -65,9 +63,7 @@ async fn settle_npu(remote: &Remote, output: &Output, said: Option<bool>) -> Res
     let saved = remote.saved_npu().await.map_err(|error| failed(&remote.id, &error))?;
     let answer = match (said, saved) {
         (Some(said), saved) if saved != Some(said) => Some(said),
-        (None, None) if std::io::stdin().is_terminal() && output.stderr_is_terminal => {
-            ask_yes_or_no("Does this device have NPU? (y/n): ")?
-        }
+        (None, None) if output.person_is_there() => ask_yes_or_no("Does this device have NPU? (y/n): ")?,
         _ => None,
     };
     let Some(npu) = answer else { return Ok(()) };

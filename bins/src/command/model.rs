@@ -22,7 +22,7 @@ use crate::output::Output;
 use crate::signals::Signals;
 use crate::table::Table;
 use progress::Progress;
-use shelf::{Kept, Origin, Sound};
+use shelf::{Integrity, Kept, Origin};
 use unpack::Wanted;
 
 pub use offer::{Offer, offer};
@@ -202,7 +202,7 @@ fn check(shelf: &Shelf, output: &Output, name: Option<&str>) -> Result<Exit, Fai
 fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -> Result<Exit, Failure> {
     let model = shelf.find(name.unwrap_or(DEFAULT.file))?;
     if !yes {
-        if !offer::person_is_there(output) {
+        if !output.person_is_there() {
             return Err(Failure::usage("nobody is there to be asked; --yes removes it without asking"));
         }
         let question = format!("Remove {} ({})? (y/n): ", model.name, duration::bytes(model.bytes));
@@ -224,10 +224,10 @@ fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -> Resu
 }
 
 /// What `check` found, for people and programs.
-impl Sound {
+impl Integrity {
     fn words(&self) -> String {
         match self {
-            Self::Sound => "sound".into(),
+            Self::Intact => "sound".into(),
             Self::Unknown => {
                 "a model file, but nothing is known to hold it against: it was put there by hand".into()
             }

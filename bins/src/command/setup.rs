@@ -112,9 +112,16 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
         output.note(plan::words(&plans).trim_end());
     }
     settle_npus(&output, &mut plans)?;
-    if !flags.yes && look::person_is_there(&output) && ask_yes_or_no("Do this? (y/n): ")? != Some(true) {
-        output.note("Nothing was done.");
-        return Ok(Exit::Cancelled);
+    if !flags.yes {
+        if !output.person_is_there() {
+            return Err(Failure::usage(
+                "nobody is there to be asked; --yes does it without asking, --dry-run only shows it",
+            ));
+        }
+        if ask_yes_or_no("Do this? (y/n): ")? != Some(true) {
+            output.note("Nothing was done.");
+            return Ok(Exit::Cancelled);
+        }
     }
     // First of all, so that a phone that fails now is known by its name the next time.
     let chosen = || plans.iter().filter(|plan| plan.is_chosen());
@@ -141,7 +148,7 @@ fn settle_npus(output: &Output, plans: &mut [Plan]) -> Result<(), Failure> {
         if bidmesh.npu != Npu::Unsure {
             continue;
         }
-        let asked = if look::person_is_there(output) {
+        let asked = if output.person_is_there() {
             ask_yes_or_no(&format!("{}: does this device have NPU? (y/n): ", plan.id))?
         } else {
             output.note(&format!(

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bidmesh_core::Input;
 use bidmesh_io_tokio::driver::End;
 use bidmesh_io_tokio::execute::Executor;
-use bidmesh_io_tokio::files::MeshDirectory;
 use serde_json::json;
+use tokio::pin;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::Shared;
@@ -26,11 +26,17 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
     let directory = device::directory(shared)?;
     let lock = directory.lock().map_err(device::of_files)?;
-    if device::is_built_in() && flags.executor.is_none() && device::configured_executor(shared)?.is_none() {
-        offer_a_model(&output, &directory, &flags, &mut signals).await?;
-    }
+    let without_a_model = if device::is_built_in()
+        && flags.executor.is_none()
+        && device::configured_executor(&directory)?.is_none()
+    {
+        device::offer_a_model(&directory, &output, flags.yes, &mut signals).await?
+    } else {
+        false
+    };
     let settled = Settled::of(directory, lock, &flags, &output)?;
     let within = settled.shutdown_within;
+    let executor = settled.runs_prompts.then(|| settled.executor());
     // Before anybody can ask: the first prompt must not wait for it.
     let warmed = if flags.warm { Some(warm(settled.executor(), &mut signals).await?) } else { None };
     let mut device = Device::start(settled).await?;
@@ -40,7 +46,13 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     }
     device.publish()?;
     ready(&output, &device, &mut keeper)?;
-    let result = attend(&mut device, &mut keeper, &mut signals, within).await;
+    if without_a_model {
+        output.note(
+            "No model is here, so this device only asks others: `bidmesh model pull` fetches one, `bidmesh config set \
+             executor.run none` leaves it so.",
+        );
+    }
+    let result = attend(&mut device, &mut keeper, &mut signals, executor, within).await;
     let ended = match result {
         Ok(ended) => ended,
         // Nobody reads our output any more: an end as orderly as any other.
@@ -70,33 +82,6 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     }
 }
 
-#[cfg(feature = "slm")]
-async fn offer_a_model(
-    output: &Output,
-    directory: &MeshDirectory,
-    flags: &DeviceFlags,
-    signals: &mut Signals,
-) -> Result<(), Failure> {
-    use crate::command::model::{Offer, Shelf, offer};
-    if offer(&Shelf::of(directory)?, output, flags.yes, signals).await? == Offer::Declined {
-        output.note(
-            "No model is here, so this device only asks others: `bidmesh model pull` fetches one, `bidmesh config set \
-             executor.run none` leaves it so.",
-        );
-    }
-    Ok(())
-}
-
-#[cfg(not(feature = "slm"))]
-async fn offer_a_model(
-    _: &Output,
-    _: &MeshDirectory,
-    _: &DeviceFlags,
-    _: &mut Signals,
-) -> Result<(), Failure> {
-    Ok(())
-}
-
 /// Loads what takes long to load, and says how that went.
 async fn warm(executor: Arc<dyn Executor>, signals: &mut Signals) -> Result<Line, Failure> {
     let begun = Instant::now();
@@ -124,9 +109,13 @@ async fn attend(
     device: &mut Device,
     keeper: &mut Keeper,
     signals: &mut Signals,
+    executor: Option<Arc<dyn Executor>>,
     within: Duration,
 ) -> Result<Ended, Failure> {
     let mut ending = false;
+    let doubt = doubt(executor);
+    pin!(doubt);
+    let mut told = false;
     let mut look = interval(LOOK_AT_ADDRESS);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -138,6 +127,12 @@ async fn attend(
                 },
             },
             kept = keeper.next() => kept?,
+            why = &mut doubt, if !told => {
+                told = true;
+                if let Some(why) = why {
+                    keeper.line(&Line::new("WARN", 0, format!("no prompt can be run here for now: {why}")));
+                }
+            }
             () = signals.next() => {
                 if ending {
                     return Ok(Ended::AtOnce);
@@ -158,6 +153,12 @@ async fn attend(
             }
         }
     }
+}
+
+/// Why what is to run prompts cannot do so now, if that is so: better told at start than at the first prompt.
+async fn doubt(executor: Option<Arc<dyn Executor>>) -> Option<String> {
+    let ability = executor?.ability().await;
+    (!ability.available).then_some(ability.why)
 }
 
 /// Says that the device is there, and where.

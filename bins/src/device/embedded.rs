@@ -1,30 +1,23 @@
 //! The embedded model as what runs prompts: by default, if its file is here and nobody has said otherwise, and where
 //! `slm` is said without a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bidmesh_io_tokio::execute::ExecutorSpec;
 use bidmesh_io_tokio::files::MeshDirectory;
 
 use crate::exit::Failure;
-
-/// How the embedded model is written as an executor.
-const SLM: &str = "slm";
-
-/// The embedded model of a file; `None`: this build has no embedded model.
-pub fn spec_of_file(path: &Path) -> Option<ExecutorSpec> {
-    if cfg!(feature = "slm") { format!("{SLM}:{}", path.display()).parse().ok() } else { None }
-}
+use crate::output::Output;
+use crate::signals::Signals;
 
 /// Whether this build has an embedded model.
-pub fn is_built_in() -> bool {
-    spec_of_file(Path::new("/")).is_some()
+pub const fn is_built_in() -> bool {
+    cfg!(feature = "slm")
 }
 
 /// Whether this is the embedded model.
-pub fn is_embedded(spec: &ExecutorSpec) -> bool {
-    let written = spec.to_string();
-    written == SLM || written.strip_prefix(SLM).is_some_and(|rest| rest.starts_with(':'))
+pub const fn is_embedded(spec: &ExecutorSpec) -> bool {
+    matches!(spec, ExecutorSpec::Slm(_))
 }
 
 /// What runs prompts: what was said, with the file that was fetched where none is named; if nothing was said, the
@@ -33,16 +26,35 @@ pub fn settle_executor(
     said: Option<ExecutorSpec>,
     directory: &MeshDirectory,
 ) -> Result<ExecutorSpec, Failure> {
-    let here = || fetched(directory).and_then(|path| spec_of_file(&path));
+    let here = || fetched(directory).map(|path| ExecutorSpec::Slm(Some(path)));
     match said {
         None => Ok(here().unwrap_or_default()),
-        Some(spec) if spec.to_string() == SLM => here().ok_or_else(|| {
+        Some(ExecutorSpec::Slm(None)) => here().ok_or_else(|| {
             Failure::failed(
                 "the embedded model is not here: `bidmesh model pull` fetches it, slm:PATH names another",
             )
         }),
         Some(spec) => Ok(spec),
     }
+}
+
+/// Fetches the demonstration model if it is not here: after asking a person, or without if `yes`. Whether it is still
+/// not here, since nobody wanted it or nobody was there to be asked.
+#[cfg(feature = "slm")]
+pub async fn offer_a_model(
+    directory: &MeshDirectory,
+    output: &Output,
+    yes: bool,
+    signals: &mut Signals,
+) -> Result<bool, Failure> {
+    use crate::command::model::{Offer, Shelf, offer};
+    Ok(offer(&Shelf::of(directory)?, output, yes, signals).await? == Offer::Declined)
+}
+
+/// Never called: see [`is_built_in`].
+#[cfg(not(feature = "slm"))]
+pub async fn offer_a_model(_: &MeshDirectory, _: &Output, _: bool, _: &mut Signals) -> Result<bool, Failure> {
+    Ok(false)
 }
 
 /// The demonstration model's file, if it was fetched.

@@ -1,7 +1,7 @@
 //! Everything about a device that is decided before it starts: flags beat environment beat files beat defaults;
 //! what nobody has said is asked on a terminal, once.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,13 @@ use bidmesh_io_tokio::files::{DirectoryLock, MeshDirectory, Settings, Watcher};
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::{HeatSource, SystemSensors, SystemSensorsOptions, npu};
 
-use super::{Blueprint, DeviceFlags, directory, embedded, of_files};
-use crate::cli::Shared;
+use super::{Blueprint, DeviceFlags, embedded, of_files};
 use crate::exit::Failure;
 use crate::output::Output;
+
+/// After how long without a prompt a device on its battery gives the embedded model's memory back: loading it again
+/// takes about a second.
+const UNLOAD_AFTER: Duration = Duration::from_secs(300);
 
 /// What a device is to be, and the directory that is its own as long as this or the device lives.
 pub struct Settled {
@@ -30,6 +33,8 @@ pub struct Settled {
     pub(super) blueprint: Blueprint,
     /// How long running work may take at an orderly end.
     pub shutdown_within: Duration,
+    /// Whether this device is to run prompts at all.
+    pub runs_prompts: bool,
 }
 
 impl Settled {
@@ -88,7 +93,9 @@ impl Settled {
             prompts: directory.outputs(),
             preset: values.executor.preset,
             model: values.executor.model.clone(),
+            tokens_max: values.executor.tokens,
             key: values.executor.key.as_ref().map(|key| key.reveal().to_owned()),
+            unload_after: Some(UNLOAD_AFTER),
             ..ExecutorSettings::default()
         };
         let blueprint = Blueprint {
@@ -101,8 +108,9 @@ impl Settled {
             peers: directory.read_peers().map_err(of_files)?.peers(),
             sensors_interval: values.sensors.interval,
         };
+        let runs_prompts = spec != ExecutorSpec::None;
         let (control_port, shutdown_within) = (values.control_port, values.shutdown_within);
-        Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within })
+        Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within, runs_prompts })
     }
 
     /// What will run prompts.
@@ -112,9 +120,8 @@ impl Settled {
 }
 
 /// What was said that should run prompts, by the settings of a directory; `None`: nobody has said.
-pub fn configured_executor(shared: &Shared) -> Result<Option<ExecutorSpec>, Failure> {
-    let settings =
-        Settings::load(&directory(shared)?, &DeviceFlags::default().overrides()).map_err(of_files)?;
+pub fn configured_executor(directory: &MeshDirectory) -> Result<Option<ExecutorSpec>, Failure> {
+    let settings = Settings::load(directory, &DeviceFlags::default().overrides()).map_err(of_files)?;
     spec_of(settings.values())
 }
 
@@ -152,7 +159,7 @@ fn limits(values: &Values) -> TcpLimits {
 
 /// The seed's question, on a terminal only; `None`: nobody answered.
 fn ask_for_npu(output: &Output) -> Result<Option<bool>, Failure> {
-    if !std::io::stdin().is_terminal() || !output.stderr_is_terminal || output.json {
+    if !output.person_is_there() {
         return Ok(None);
     }
     if let Some(found) = npu::detect(Path::new("/")).first() {

@@ -206,6 +206,10 @@ impl StateMachineTest for Real {
         let unanswered = model.asked.iter().any(|asked| !asked.answered);
         assert_eq!(auction.may_go_on(model.now), unanswered && model.now < model.deadline);
         assert_eq!(auction.is_starved(), model.usable == 0 && model.asked.iter().any(|asked| asked.bid));
+        for (device, ask) in auction.asks() {
+            let refused = model.asked.iter().any(|a| NAMES[a.device] == device.as_str() && a.refused);
+            assert_eq!(ask.refused_connections, refused, "{device}");
+        }
         for (n, name) in NAMES.iter().enumerate() {
             let waits = model.asked.iter().any(|asked| asked.device == n && !asked.answered);
             assert_eq!(auction.awaits_answer(&DeviceId::new(name).unwrap()), waits, "{name}");

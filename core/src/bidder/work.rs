@@ -22,6 +22,9 @@ use crate::wire::{Body, Dialect, Progress, Speed, Status, Text};
 
 /// The most text that one PROGRESS carries, in bytes; the rest follows with the next.
 const PROGRESS_BYTES_MAX: usize = 256 * 1024;
+/// What found no room is not tried again in the same moment, whatever the settings say: the room comes with time, and
+/// without this one input would never end.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
 /// What makes a TASK or SLM_PROMPT the same as another: who sent it, its award, its prompt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -381,7 +384,7 @@ impl Bidder {
             Fate::Started | Fate::Refused => return,
             Fate::Delivered | Fate::Failed(_) => {
                 kept.letter = None;
-                kept.offer_at = ctx.now + kept.pause;
+                kept.offer_at = ctx.now + kept.pause.max(LEAST_PAUSE);
                 kept.pause = kept.pause.saturating_mul(2).min(ctx.config.timing.result_offer_max);
             }
         }
@@ -402,7 +405,9 @@ impl Bidder {
             }
             Fate::Failed(_) => {
                 telling.in_flight = false;
-                telling.next = telling.next.max(ctx.now + ctx.config.timing.progress_interval);
+                let again = ctx.now + ctx.config.timing.progress_interval.max(LEAST_PAUSE);
+                telling.next = telling.next.max(again);
+                telling.alive_by = telling.alive_by.max(again);
             }
         }
     }
@@ -514,7 +519,7 @@ impl Work {
     pub(super) fn canonical(&mut self, by: &Renewal) {
         match &mut self.state {
             State::Running(running) => {
-                running.run = by.run(running.run).unwrap_or(running.run);
+                running.run = by.numbers.run(running.run).unwrap_or(running.run);
                 running.started = by.due(running.started);
                 running.first_text = running.first_text.map(|at| by.due(at));
                 running.limit_by = by.due(running.limit_by);
@@ -525,10 +530,10 @@ impl Work {
             }
             State::Kept(kept) => {
                 kept.speed = None;
-                kept.sequence = kept.sequence.and_then(|sequence| by.sequence(sequence));
+                kept.sequence = kept.sequence.and_then(|sequence| by.numbers.sequence(sequence));
                 kept.expires = by.due(kept.expires);
                 kept.offer_at = by.due(kept.offer_at);
-                kept.letter = kept.letter.and_then(|letter| by.send(letter));
+                kept.letter = kept.letter.and_then(|letter| by.numbers.send(letter));
             }
         }
     }

@@ -118,6 +118,10 @@ impl Running<'_> {
                 if address.ip() != source.ip() {
                     // Taken as its word, but not as news of a restart: that would shut out its true messages.
                     self.out.events.push(Event::WrongSource { from: from.clone(), source });
+                    if body == Body::Bye {
+                        // Whoever is elsewhere cannot take leave for it.
+                        return;
+                    }
                 } else {
                     // A bidmesh device marks every bid; a RESULT or ACK of an earlier start is worth as much as ever.
                     let always_marked = matches!(body, Body::BidResponse(_));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::draw::Seed;
-use crate::id::BootId;
+use crate::id::{BootId, TaskId};
 
 const BIDMESH: &str = "B";
 const SHELL: &str = "S";
@@ -248,4 +248,33 @@ proptest! {
 
 fn is_end(fate: &Fate) -> bool {
     matches!(fate, Fate::Delivered | Fate::Failed(_))
+}
+
+#[test]
+fn a_lane_of_two_dialects_has_one_connection_in_the_shells() {
+    let mut office = Office::new();
+    // A question in bidmesh's dialect, resting before a letter of a device that now speaks as a shell device.
+    office.with(|_, post| {
+        post.peers.edit(&id(BIDMESH), Time::ZERO, |peer| peer.greeted = true);
+    });
+    let question = office.ask(BIDMESH).unwrap();
+    office.failed(question, SendFailure::Refused);
+    office.with(|_, post| {
+        post.peers.see_boot(&id(BIDMESH), None, Time::ZERO);
+    });
+    let said = office.say(BIDMESH, 5_000).unwrap();
+    assert!(office.flying.contains_key(&said));
+    // A task goes before what waits, and not before what flies.
+    let task = TaskId::new("task_0000000000001").unwrap();
+    let draft = Draft {
+        to: id(BIDMESH),
+        address: None,
+        body: Body::Text("a task".into()),
+        purpose: Purpose::Award { task, attempt: 1 },
+        give_up_at: office.now + Duration::from_secs(5),
+    };
+    let task = office.with(|mail, post| mail.post(post, draft)).unwrap();
+    assert!(!office.flying.contains_key(&task));
+    office.delivered(said);
+    assert!(office.flying.contains_key(&task));
 }

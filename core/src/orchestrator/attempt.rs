@@ -189,15 +189,15 @@ impl Attempt {
     pub(crate) fn canonical(&mut self, by: &Renewal) {
         match &mut self.stage {
             Stage::Persisting { sequence } => {
-                *sequence = by.sequence(*sequence).unwrap_or(*sequence);
+                *sequence = by.numbers.sequence(*sequence).unwrap_or(*sequence);
             }
-            Stage::Sending { letter } => *letter = letter.and_then(|letter| by.send(letter)),
+            Stage::Sending { letter } => *letter = letter.and_then(|letter| by.numbers.send(letter)),
             Stage::Delivered { accept_by } => *accept_by = by.due(*accept_by),
             Stage::Running(running) => running.canonical(by),
             Stage::Asking { running, answer_by, letter } => {
                 running.canonical(by);
                 *answer_by = by.due(*answer_by);
-                *letter = letter.and_then(|letter| by.send(letter));
+                *letter = letter.and_then(|letter| by.numbers.send(letter));
             }
             Stage::Over => {}
         }

@@ -425,9 +425,10 @@ impl Orchestrator {
         self.end_auction(ctx, task);
         let timing = &ctx.config.timing;
         let growth = 1u32 << task.busy_rounds.min(16);
-        let pause = timing.busy_pause.saturating_mul(growth).min(timing.busy_pause_max);
-        // Without a pause at all this would spin.
-        let until = ctx.now + pause.max(core::time::Duration::from_millis(1));
+        // Without a pause at all this would spin; one that did not grow would ask the same full devices for ever.
+        let least = core::time::Duration::from_millis(1);
+        let pause = timing.busy_pause.max(least).saturating_mul(growth).min(timing.busy_pause_max.max(least));
+        let until = ctx.now + pause;
         task.busy_rounds = task.busy_rounds.saturating_add(1);
         task.phase = Phase::Resting { until };
         ctx.tell(Event::Resting { task: task.id.clone(), until });
@@ -549,6 +550,9 @@ fn describe(ctx: &Context<'_>, auction: &Auction) -> String {
         };
         let name = if ctx.is_me(device) { "this device" } else { device.as_str() };
         told.push(format!("{name} {what}"));
+    }
+    if told.is_empty() {
+        return "none of the devices that it is for is in the address book any more".into();
     }
     let rest = told.len().saturating_sub(NAMED_IN_A_SENTENCE);
     told.truncate(NAMED_IN_A_SENTENCE);

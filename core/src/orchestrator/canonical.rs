@@ -48,13 +48,15 @@ impl Task {
             attempt.canonical(by);
         }
         match &mut self.phase {
-            Phase::Admitting { sequence, .. } => *sequence = by.sequence(*sequence).unwrap_or(*sequence),
+            Phase::Admitting { sequence, .. } => {
+                *sequence = by.numbers.sequence(*sequence).unwrap_or(*sequence)
+            }
             Phase::Resting { until } => *until = by.due(*until),
             Phase::Collecting(auction) | Phase::Awarded { auction, .. } => {
                 auction.canonical(by, timing.bid_validity);
             }
             Phase::Closing { sequence, outcome, .. } => {
-                *sequence = by.sequence(*sequence).unwrap_or(*sequence);
+                *sequence = by.numbers.sequence(*sequence).unwrap_or(*sequence);
                 forget_words(outcome);
             }
             Phase::Queued | Phase::Finished => {}

@@ -10,7 +10,7 @@ use super::{Closed, Orchestrator, Origin, Phase, Task};
 use crate::auction::{Answer, Auction, Waiting};
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId, TaskId};
-use crate::input::{SendFailure, Submission};
+use crate::input::{SendFailure, Submission, Written};
 use crate::outbox::{Outcome, Record};
 use crate::time::Time;
 use crate::wire::Dialect;
@@ -72,7 +72,9 @@ impl Orchestrator {
             eligible: eligible.clone(),
             ..Submission::new(0, "")
         };
-        if self.by_id.contains_key(id) || self.tasks.len() >= ctx.config.limits.tasks {
+        // However many there are: each was accepted once. There may be more than the limit if it was lowered, or if
+        // outcomes could not be written; new prompts wait until there are fewer.
+        if self.by_id.contains_key(id) {
             return None;
         }
         let task = self.make(ctx, Some(id.clone()), submission, Origin::Person);
@@ -125,6 +127,7 @@ impl Orchestrator {
         ctx.peers.award(&awarded.device, false, ctx.now, true);
         self.awards.insert(awarded.award, (task.number, awarded.attempt));
         task.attempts.insert(awarded.attempt, attempt);
+        self.forget_old_attempts(task);
         task.phase = Phase::Awarded { attempt: awarded.attempt, auction };
     }
 
@@ -142,8 +145,10 @@ impl Orchestrator {
         for number in numbers {
             self.supersede_quietly(ctx, task, number);
         }
-        ctx.chronicle.ended(&task.id, Time::ZERO, outcome);
-        self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome: outcome.clone() });
+        // The record was made before it was known what would become of it.
+        let outcome = Outcome { written: Written::Durable, ..outcome.clone() };
+        ctx.chronicle.ended(&task.id, Time::ZERO, &outcome);
+        self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome });
         task.phase = Phase::Finished;
     }
 }

@@ -80,7 +80,7 @@ impl Orchestrator {
     }
 
     /// Awards that are over are remembered for a RESULT that comes late, but not without bound.
-    fn forget_old_attempts(&mut self, task: &mut Task) {
+    pub(super) fn forget_old_attempts(&mut self, task: &mut Task) {
         while task.attempts.len() > ATTEMPTS_REMEMBERED {
             let over = |(number, attempt): (&u32, &Attempt)| {
                 (!attempt.holds && attempt.stage == Stage::Over).then_some(*number)

@@ -1,3 +1,5 @@
+use alloc::format;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -23,6 +25,32 @@ fn known(names: &[&str]) -> Peers {
         peers.introduce(&id(name), address(u8::try_from(n).unwrap()), at(0), 10).unwrap();
     }
     peers
+}
+
+#[test]
+fn an_idle_peer_leaves_nothing_to_wait_for() {
+    let mut peers = known(&["B"]);
+    let timing = Timing::default();
+    let idle = Capacity { slots: 2, running: 1, yours: 1 };
+    peers.believe(&id("B"), at(1), Some(idle), None, &timing);
+    assert_eq!(peers.deadline(), None);
+    peers.believe(&id("B"), at(2), Some(Capacity { yours: 0, ..idle }), None, &timing);
+    assert_eq!(peers.deadline().map(|(until, _)| until), Some(at(2) + timing.belief));
+}
+
+#[test]
+fn the_starts_of_a_peer_that_lost_its_marker_are_four_as_well() {
+    let mut peers = known(&["B"]);
+    for n in 1..=6 {
+        peers.see_boot(&id("B"), Some(&boot(&format!("b{n}"))), at(n));
+        peers.see_boot(&id("B"), None, at(n));
+    }
+    let seen = |peers: &mut Peers, name: &str| peers.see_boot(&id("B"), Some(&boot(name)), at(9));
+    for old in ["b3", "b4", "b5"] {
+        assert!(matches!(seen(&mut peers, old), Some(BootSeen::Old { .. })), "{old}");
+    }
+    assert_eq!(seen(&mut peers, "b2"), Some(BootSeen::First), "the oldest are forgotten");
+    assert!(matches!(seen(&mut peers, "b6"), Some(BootSeen::Old { .. })), "the last is not");
 }
 
 #[test]
@@ -76,6 +104,20 @@ fn the_last_four_boots_are_known_again() {
     peers.see_boot(&id("B"), Some(&boot("b1")), at(6));
     let third = peers.see_boot(&id("B"), Some(&boot("b2")), at(7));
     assert_eq!(third, Some(BootSeen::Old { equivocation: true }), "two devices use one id");
+}
+
+#[test]
+fn a_marker_that_was_missing_once_is_believed_when_it_is_back() {
+    let mut peers = known(&["B"]);
+    let b = id("B");
+    assert_eq!(peers.see_boot(&b, Some(&boot("aaaaaaaa")), at(1)), Some(BootSeen::First));
+    assert_eq!(peers.see_boot(&b, Some(&boot("bbbbbbbb")), at(2)), Some(BootSeen::Restarted));
+    // A HELLO that was cut off before its marker.
+    assert_eq!(peers.see_boot(&b, None, at(3)), None);
+    assert!(!peers.get(&b).unwrap().is_bidmesh());
+    assert_eq!(peers.see_boot(&b, Some(&boot("bbbbbbbb")), at(4)), Some(BootSeen::First), "not a restart");
+    let old = BootSeen::Old { equivocation: false };
+    assert_eq!(peers.see_boot(&b, Some(&boot("aaaaaaaa")), at(5)), Some(old));
 }
 
 #[test]

@@ -54,6 +54,12 @@ fn an_unknown_load_ranks_behind_a_full_one() {
 }
 
 #[test]
+fn an_unknown_load_ranks_behind_a_full_one_that_runs_more() {
+    let choice = win(Policy::NpuFirst, &[bid(false, None, 0), bid(false, Some(1_000_000), 3)]).unwrap();
+    assert_eq!(choice.winner.as_str(), "Device_B");
+}
+
+#[test]
 fn fewer_running_tasks_break_a_tie() {
     let choice = win(Policy::NpuFirst, &[bid(false, Some(5), 2), bid(false, Some(5), 1)]).unwrap();
     insta::assert_snapshot!(choice.sentence, @"Device_B won: as idle as Device_A (0% cpu), but it runs fewer tasks");

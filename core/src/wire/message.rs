@@ -322,6 +322,11 @@ impl Reason {
         (Self::Unknown, "unknown"),
     ];
 
+    /// All reasons of this version.
+    pub fn known() -> impl Iterator<Item = Self> {
+        Self::KNOWN.iter().map(|(reason, _)| reason.clone())
+    }
+
     /// As it is written on the wire.
     pub fn as_str(&self) -> &str {
         match self {

@@ -54,8 +54,8 @@ impl Sampler {
         let (tell, told) = mpsc::channel(2);
         let (busy, doubted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_executor(sampling, executor, Arc::clone(&doubted), tell.clone()));
-        tasks.spawn(watch_sensors(sampling, sensors, Arc::clone(&busy), tell));
+        tasks.spawn(watch_executor(sampling, Arc::clone(&executor), Arc::clone(&doubted), tell.clone()));
+        tasks.spawn(watch_sensors(sampling, sensors, executor, Arc::clone(&busy), tell));
         Self { tasks, told, busy, doubted }
     }
 
@@ -86,6 +86,7 @@ impl Sampler {
 async fn watch_sensors(
     sampling: Sampling,
     sensors: Arc<dyn Sensors>,
+    executor: Arc<dyn Executor>,
     busy: Arc<Notify>,
     tell: mpsc::Sender<Input>,
 ) {
@@ -95,6 +96,7 @@ async fn watch_sensors(
             Ok(Ok(reading)) => reading,
             Ok(Err(_)) | Err(_) => Reading::default(),
         };
+        executor.on_battery(reading.charging == Some(false));
         if tell.send(Input::SensorsRead(reading)).await.is_err() {
             return;
         }

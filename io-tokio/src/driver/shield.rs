@@ -6,6 +6,8 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
+use crate::panics;
+
 /// What `work` returns, or what it said when it panicked. It is not touched again after a panic: nobody can see the
 /// state that it left.
 pub(super) async fn shield<T>(work: impl Future<Output = T>) -> Result<T, String> {
@@ -13,11 +15,7 @@ pub(super) async fn shield<T>(work: impl Future<Output = T>) -> Result<T, String
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {
-    let whole = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text.as_str(),
-        _ => "no message",
-    };
+    let whole = panics::said(panic).unwrap_or("no message");
     whole.lines().next().unwrap_or_default().chars().take(200).collect()
 }
 

@@ -112,6 +112,14 @@ impl Executor for SlmExecutor {
         Ability { available, npu: self.options.npu, slots: Some(1), why }
     }
 
+    async fn warm(&self) -> Result<(), String> {
+        self.model.warm().await.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn on_battery(&self, on_battery: bool) {
+        self.model.on_battery(on_battery);
+    }
+
     /// Ends the answer by letting go of its pieces: the thread sees it between two tokens.
     async fn run(&self, job: Job, text: Generated, stop: Stop) -> RunOutcome {
         let run = async {

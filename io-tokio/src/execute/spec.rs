@@ -43,9 +43,7 @@ pub struct ExecutorSettings {
     pub key: Option<String>,
     /// The most tokens of an answer of a server or of the embedded model; `None`: as they like.
     pub tokens_max: Option<u32>,
-    /// The file of the embedded model where its spec names none.
-    pub model_file: Option<PathBuf>,
-    /// After how long without a prompt the embedded model's memory is given back; `None`: never.
+    /// After how long without a prompt the embedded model's memory is given back on a battery; `None`: never.
     pub unload_after: Option<Duration>,
     /// What passes before each word of a stand-in.
     pub word_delay: Duration,
@@ -60,7 +58,6 @@ impl fmt::Debug for ExecutorSettings {
             .field("model", &self.model)
             .field("key", &self.key.as_ref().map(|_| "(not shown)"))
             .field("tokens_max", &self.tokens_max)
-            .field("model_file", &self.model_file)
             .field("unload_after", &self.unload_after)
             .field("word_delay", &self.word_delay)
             .finish()
@@ -75,7 +72,7 @@ impl ExecutorSpec {
     /// If a setting cannot be used.
     pub fn build(&self, settings: ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
         Ok(match self {
-            Self::Slm(file) => return embedded(file.clone().or(settings.model_file.clone()), &settings),
+            Self::Slm(file) => return embedded(file.as_deref(), &settings),
             Self::Command(program) => Arc::new(
                 CommandExecutor::new(program, settings.prompts, settings.npu).with_preset(settings.preset),
             ),
@@ -101,7 +98,7 @@ impl ExecutorSpec {
 
 /// All executors of one file share its one loaded model.
 #[cfg(feature = "slm")]
-fn embedded(file: Option<PathBuf>, settings: &ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
+fn embedded(file: Option<&Path>, settings: &ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
     use super::slm::{Model, ModelSettings, SlmExecutor, SlmOptions};
 
     let file = file.ok_or(BuildError::NoModelFile)?;
@@ -113,7 +110,7 @@ fn embedded(file: Option<PathBuf>, settings: &ExecutorSettings) -> Result<Arc<dy
 }
 
 #[cfg(not(feature = "slm"))]
-fn embedded(_file: Option<PathBuf>, _settings: &ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
+fn embedded(_file: Option<&Path>, _settings: &ExecutorSettings) -> Result<Arc<dyn Executor>, BuildError> {
     Err(BuildError::NoEmbeddedModel)
 }
 
@@ -202,7 +199,7 @@ impl Error for SpecError {
 pub enum BuildError {
     /// The key has characters that no HTTP header can carry.
     Key,
-    /// No file of a model is named, neither in the spec nor in the settings.
+    /// No file of a model is named: who builds an executor knows where the default one is.
     NoModelFile,
     /// This build was made without the embedded model.
     NoEmbeddedModel,
@@ -281,12 +278,13 @@ mod tests {
 
     #[test]
     fn the_embedded_model_needs_a_file_and_a_build_that_has_it() {
-        let built = |settings| ExecutorSpec::Slm(None).build(settings).err();
+        let built = |file: Option<&str>| {
+            ExecutorSpec::Slm(file.map(PathBuf::from)).build(ExecutorSettings::default()).err()
+        };
         let missing =
             if cfg!(feature = "slm") { BuildError::NoModelFile } else { BuildError::NoEmbeddedModel };
-        assert_eq!(built(ExecutorSettings::default()), Some(missing));
-        let with_file = ExecutorSettings { model_file: Some("m.gguf".into()), ..ExecutorSettings::default() };
-        assert_eq!(built(with_file).is_none(), cfg!(feature = "slm"));
+        assert_eq!(built(None), Some(missing));
+        assert_eq!(built(Some("m.gguf")).is_none(), cfg!(feature = "slm"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Mesh {
 }
 
 /// How often each kind of fault may happen in the whole life of a mesh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Budgets {
     /// A message arrives, and a copy of it may arrive at any later time.
     pub copies: u8,
@@ -46,6 +46,20 @@ pub struct Budgets {
 }
 
 impl Budgets {
+    /// Nothing goes wrong.
+    pub const NONE: Self = Self {
+        copies: 0,
+        losses: 0,
+        doubts: 0,
+        lates: 0,
+        wakes: 0,
+        errors: 0,
+        hangs: 0,
+        crashes: 0,
+        cancels: 0,
+        texts: 0,
+    };
+
     fn named(&self) -> [(u8, &'static str); 10] {
         [
             (self.copies, "copies"),

@@ -641,7 +641,7 @@ impl World {
         let from = small(index);
         self.flights.retain_mut(|flight| {
             if flight.from == from && flight.letter.is_some() {
-                flight.letter = flight.letter.and_then(|letter| canonical.send(letter));
+                flight.letter = flight.letter.and_then(|letter| canonical.numbers.send(letter));
                 // Its sender gave it up: it may arrive, but nobody is told any more.
                 flight.awaited &= flight.letter.is_some();
             }
@@ -649,9 +649,11 @@ impl World {
         });
         self.edit(index, |node| {
             let runs = std::mem::take(&mut node.runs);
-            node.runs = runs.into_iter().filter_map(|(id, run)| Some((canonical.run(id)?, run))).collect();
+            node.runs =
+                runs.into_iter().filter_map(|(id, run)| Some((canonical.numbers.run(id)?, run))).collect();
             let writing = std::mem::take(&mut node.writing);
-            node.writing = writing.into_iter().filter_map(|former| canonical.sequence(former)).collect();
+            node.writing =
+                writing.into_iter().filter_map(|former| canonical.numbers.sequence(former)).collect();
             node.device = canonical.device;
         });
     }

@@ -3,6 +3,7 @@
 //! as the mesh does. Nothing is parsed, decided, limited or timed.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::script::Script;
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Says one script, as often as it is asked to.
 pub(crate) struct Bare {
@@ -26,12 +29,29 @@ enum Heard {
 }
 
 impl Bare {
-    /// Devices that listen, in the calling runtime.
+    /// Devices that listen, all in the calling runtime.
     pub(crate) async fn start(script: &Script) -> Self {
+        Self::start_with(script, |device| drop(tokio::spawn(device))).await
+    }
+
+    /// Devices that listen, each in a thread of its own that lives as long as the program.
+    pub(crate) async fn start_threads(script: &Script) -> Self {
+        Self::start_with(script, |device| {
+            std::thread::spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(device);
+            });
+        })
+        .await
+    }
+
+    async fn start_with(script: &Script, spawn: impl Fn(BoxFuture)) -> Self {
         let script = Arc::new(script.clone());
         let mut listeners = Vec::new();
         for _ in 0..script.devices {
-            listeners.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port"));
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+            listener.set_nonblocking(true).expect("a socket");
+            listeners.push(listener);
         }
         let addresses: Arc<[SocketAddr]> =
             listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
@@ -40,8 +60,7 @@ impl Bare {
         let mut commands = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
             let (command, commanded) = mpsc::unbounded_channel();
-            tokio::spawn(listen(listener, command.clone()));
-            commands.push(command);
+            commands.push(command.clone());
             let device = Device {
                 number,
                 script: Arc::clone(&script),
@@ -49,7 +68,11 @@ impl Bare {
                 done: Arc::clone(&done),
                 finished: finished.clone(),
             };
-            tokio::spawn(device.run(commanded));
+            spawn(Box::pin(async move {
+                let listener = TcpListener::from_std(listener).expect("a runtime");
+                tokio::spawn(listen(listener, command));
+                device.run(commanded).await;
+            }));
         }
         Self { commands, all, done }
     }

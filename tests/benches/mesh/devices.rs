@@ -36,6 +36,11 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn start(devices: usize) -> Self {
+        Self::start_with(devices, Duration::ZERO).await
+    }
+
+    /// Workers say their answer at once, and end `after` that.
+    pub(crate) async fn start_with(devices: usize, after: Duration) -> Self {
         let recorder = Recorder::default();
         let mut networks = Vec::new();
         for _ in 0..devices {
@@ -51,7 +56,7 @@ impl Mesh {
             .collect();
         let mut handles = Vec::new();
         for (number, network) in networks.iter().enumerate() {
-            let handle = device(number, recorder.wrap(network.clone(), network.local_address()));
+            let handle = device(number, after, recorder.wrap(network.clone(), network.local_address()));
             let others = book.iter().enumerate().filter(|(other, _)| *other != number);
             let others = others.map(|(_, line)| line.clone()).collect();
             handle.tell(Input::PeersEdited(others)).await.expect("a device that runs");
@@ -77,6 +82,21 @@ impl Mesh {
     pub(crate) async fn prompt(&self, dry_run: bool) -> Outcome {
         let following = self.submit(dry_run).await;
         outcome(following, dry_run).await
+    }
+
+    /// Hands in one prompt and waits for the beginning of its answer, then for its end: the time until the beginning.
+    pub(crate) async fn first_token(&self) -> Duration {
+        let start = std::time::Instant::now();
+        let mut following = self.submit(false).await;
+        let took = loop {
+            match following.next().await.expect("every task has an outcome") {
+                Told::Text { .. } => break start.elapsed(),
+                Told::Outcome(outcome) => panic!("an outcome before any text: {outcome:?}"),
+                _ => {}
+            }
+        };
+        outcome(following, false).await;
+        took
     }
 
     /// So many prompts, all handed in at once, to the end of the last.
@@ -133,9 +153,12 @@ fn id(number: usize) -> DeviceId {
     DeviceId::new(&format!("Device_{number}")).expect("a valid id")
 }
 
-fn device(number: usize, network: impl bidmesh_io_tokio::network::Network) -> Handle {
-    let executor: Arc<dyn Executor> =
-        if number == 0 { Arc::new(NoExecutor::new("this one only asks")) } else { Arc::new(Instant) };
+fn device(number: usize, after: Duration, network: impl bidmesh_io_tokio::network::Network) -> Handle {
+    let executor: Arc<dyn Executor> = if number == 0 {
+        Arc::new(NoExecutor::new("this one only asks"))
+    } else {
+        Arc::new(Prompt { after })
+    };
     let reading =
         Reading { cpu: Load::from_ppm(100_000), ram: Load::from_ppm(400_000), ..Reading::default() };
     let (driver, handle) = Driver::new(Parts {
@@ -154,17 +177,22 @@ fn device(number: usize, network: impl bidmesh_io_tokio::network::Network) -> Ha
     handle
 }
 
-/// Answers at once, in one piece.
-struct Instant;
+/// Answers at once, in one piece, and ends some time after.
+struct Prompt {
+    after: Duration,
+}
 
 #[async_trait]
-impl Executor for Instant {
+impl Executor for Prompt {
     async fn ability(&self) -> Ability {
         Ability { available: true, npu: false, slots: None, why: "answers at once".into() }
     }
 
     async fn run(&self, _job: Job, text: Generated, _stop: Stop) -> RunOutcome {
         text.push(ANSWER).await;
+        if !self.after.is_zero() {
+            sleep(self.after).await;
+        }
         RunOutcome::Completed(ANSWER.into())
     }
 }

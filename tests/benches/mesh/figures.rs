@@ -35,7 +35,8 @@ pub(crate) fn heading(title: &str, mesh: &str, bare: &str) {
     println!("\n{title:<44} {mesh:>22} {bare:>22} {:>7}", "ratio");
 }
 
-fn spread(times: &Times) -> String {
+/// The median, and the middle half of the rounds.
+pub(crate) fn spread(times: &Times) -> String {
     format!("{} ({}-{})", show(times.median()), show(times.share(25)), show(times.share(75)))
 }
 

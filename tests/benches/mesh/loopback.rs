@@ -1,12 +1,12 @@
 //! Devices and bare program in one thread of this process: the ratio is that of the work that they do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::bare::Bare;
 use super::devices::Mesh;
-use super::figures::{Times, compare, heading};
+use super::figures::{Times, compare, heading, spread};
 
 const DEVICES: [usize; 3] = [2, 5, 10];
 const ROUNDS: usize = 200;
@@ -42,6 +42,30 @@ pub(crate) fn latency() {
                 compare(&format!("{devices} devices, {what}"), &with_mesh, &without);
                 println!("    {} connections: {}", script.steps.len(), script.kinds());
             }
+        });
+    }
+}
+
+/// What the mesh adds to the time to the first token: the executor has its first token at once.
+pub(crate) fn first_token() {
+    const ROUNDS: usize = 50;
+    /// Long enough that the answer's end never overtakes its beginning.
+    const AFTER: Duration = Duration::from_millis(50);
+    println!(
+        "\ntime to the first token, an executor that has it at once: median (middle half) of {ROUNDS}; goal 5ms"
+    );
+    for devices in DEVICES {
+        runtime().block_on(async {
+            let mesh = Mesh::start_with(devices, AFTER).await;
+            let mut times = Times::default();
+            for round in 0..WARM_UP + ROUNDS {
+                let took = mesh.first_token().await;
+                mesh.settle().await;
+                if round >= WARM_UP {
+                    times.add(took);
+                }
+            }
+            println!("{devices:>3} devices {:>28}", spread(&times));
         });
     }
 }

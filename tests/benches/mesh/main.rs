@@ -1,8 +1,8 @@
 //! What a prompt through the mesh costs, beside a bare program that moves the same bytes over as many TCP connections
 //! in the same order of dependence. Both take turns in one run, so that the ratio means something on any machine.
 //!
-//! `cargo bench -p bidmesh-tests --bench mesh` runs all of it; names after `--` choose: `loopback`, `throughput`,
-//! `processes` (needs `cargo build --release -p bidmesh` before), `shell` (needs mksh and toybox).
+//! `cargo bench -p bidmesh-tests --bench mesh` runs all of it; names after `--` choose: `loopback`, `first-token`,
+//! `throughput`, `processes` (needs `cargo build --release -p bidmesh` before), `shell` (needs mksh and toybox).
 //! `docs/benchmarks.md` says how to read the figures.
 
 #![allow(
@@ -24,8 +24,9 @@ mod shell;
 fn main() {
     // Cargo adds `--bench`.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let parts: [(&str, fn()); 4] = [
+    let parts: [(&str, fn()); 5] = [
         ("loopback", loopback::latency),
+        ("first-token", loopback::first_token),
         ("throughput", loopback::throughput),
         ("processes", processes::latency),
         ("shell", shell::latency),

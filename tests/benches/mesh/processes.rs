@@ -1,5 +1,7 @@
 //! Devices as people run them: a `bidmesh up` each, asked through its control API, with a model server that answers
-//! at once. The bare program is the same as on one thread; beside it stands what `bidmesh ask` costs as a command.
+//! at once. The bare program's devices are threads here, since processes take turns as threads do; it has neither the
+//! control API nor the model server, each of which is one more HTTP exchange. Below stands what a command costs that
+//! people type.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -20,7 +22,7 @@ const START: Duration = Duration::from_secs(30);
 
 /// One prompt at a time.
 pub(crate) fn latency() {
-    heading("one prompt, a process each, control API", "bidmesh", "bare TCP");
+    heading("one prompt, a process each, control API", "bidmesh", "bare TCP, threads");
     let server = ModelServer::start();
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     for devices in DEVICES {
@@ -30,7 +32,7 @@ pub(crate) fn latency() {
             let mut bare = runtime.block_on(async {
                 let mesh = Mesh::start(devices).await;
                 mesh.prompt(dry_run).await;
-                Bare::start(&mesh.record(mesh.prompt(dry_run)).await).await
+                Bare::start_threads(&mesh.record(mesh.prompt(dry_run)).await).await
             });
             let (mut with_mesh, mut without) = (Times::default(), Times::default());
             for round in 0..WARM_UP + ROUNDS {

@@ -22,9 +22,12 @@ pub(crate) fn latency() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mesh = Mesh::start(1).await;
-        let device = ShellDevice::build("Shell_1", Shell::Mksh, Netcat::Toybox)
-            .peer("Device_0", mesh.address())
-            .start();
+        let address = mesh.address();
+        // It greets the bidmesh device before it listens, which must be able to answer meanwhile.
+        let start = move || {
+            ShellDevice::build("Shell_1", Shell::Mksh, Netcat::Toybox).peer("Device_0", address).start()
+        };
+        let device = tokio::task::spawn_blocking(start).await.expect("a shell device that starts");
         mesh.know_only(device.id(), device.address()).await;
         for (what, dry_run) in [("auction", true), ("whole prompt", false)] {
             let mut bare = {

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bidmesh_core::draw::Seed;
-use bidmesh_core::id::DeviceId;
+use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{SendFailure, Written};
-use bidmesh_core::outbox::{RunId, SendId, Sequence};
+use bidmesh_core::outbox::{Record, RunId, SendId, Sequence};
 use bidmesh_core::restore::Restored;
 use bidmesh_core::wire::{Dialect, WireLimits, decode};
 use bidmesh_core::{Action, Config, Device, Identity, Input, Outbox, Time};
@@ -64,7 +64,10 @@ struct Player {
     peers: BTreeMap<String, Peer>,
     store_holds: bool,
     sends: BTreeMap<SendId, (String, String)>,
-    writes: Vec<Sequence>,
+    writes: Vec<(Sequence, Record)>,
+    /// What the store has, and since when.
+    written: Vec<(Record, Duration)>,
+    starts: u64,
     /// What the network and the store answer by themselves.
     answers: Vec<Input>,
     quiet_events: bool,
@@ -72,6 +75,10 @@ struct Player {
     /// Sends that were shown.
     tried: BTreeSet<SendId>,
     told: Vec<String>,
+}
+
+fn me() -> Identity {
+    Identity { device: DeviceId::new("A").unwrap(), address: Some(SocketAddr::from(([10, 0, 0, 1], 9999))) }
 }
 
 struct Peer {
@@ -92,6 +99,8 @@ impl Player {
             store_holds: false,
             sends: BTreeMap::new(),
             writes: Vec::new(),
+            written: Vec::new(),
+            starts: 1,
             answers: Vec::new(),
             quiet_events: false,
             retries: false,
@@ -130,6 +139,26 @@ impl Player {
                 self.handle(Input::Wake);
                 Ok(())
             }
+            Some("decision") => {
+                let task = self.names.real(rest.first().ok_or("a task is missing")?);
+                let task = TaskId::new(&task).map_err(|error| error.to_string())?;
+                match self.device().decision(&task).cloned() {
+                    Some(decision) => self.show(show::decision(&decision)),
+                    None => self.told.push("no decision".into()),
+                }
+                Ok(())
+            }
+            Some("status") => {
+                let now = Time::from_start(self.now);
+                let status = self.device().snapshot(now);
+                self.show(show::status(&status));
+                Ok(())
+            }
+            Some("restart") => {
+                read::configure(&mut self.config, rest)?;
+                self.restart();
+                Ok(())
+            }
             Some("until") => self.run_until(read::duration(rest.first().ok_or("a time is missing")?)?),
             _ => Err("no such line".into()),
         }
@@ -166,6 +195,34 @@ impl Player {
         self.told.clear();
     }
 
+    fn show(&mut self, lines: Vec<String>) {
+        for line in lines {
+            let line = self.names.hide(&line);
+            self.told.push(line);
+        }
+    }
+
+    /// Power is lost and comes back at once: the device begins anew, at time zero, with what its store has.
+    fn restart(&mut self) {
+        let now = self.now;
+        let records =
+            self.written.iter().map(|(record, at)| (record.clone(), now.saturating_sub(*at))).collect();
+        for (_, at) in &mut self.written {
+            *at = Duration::ZERO;
+        }
+        self.starts += 1;
+        self.sends.clear();
+        self.tried.clear();
+        self.writes.clear();
+        self.now = Duration::ZERO;
+        let device = Device::new(me(), Seed::from(self.starts), self.config.clone(), Restored { records });
+        self.names.boot(device.snapshot(Time::ZERO).boot.as_str(), &format!("a{}", self.starts));
+        self.device = Some(device);
+        let lines =
+            self.peers.iter().map(|(name, peer)| (DeviceId::new(name).unwrap(), peer.address)).collect();
+        self.handle(Input::PeersEdited(lines));
+    }
+
     fn link(&mut self, words: &[String]) -> Result<(), String> {
         let [name, how] = words else { return Err("link PEER delivers|holds|refuses".into()) };
         let link = match how.as_str() {
@@ -189,17 +246,21 @@ impl Player {
                     Some("unreachable") => SendFailure::Unreachable,
                     Some("reset") => SendFailure::Reset,
                     Some("ambiguous") => SendFailure::Ambiguous,
-                    _ => return Err("failed PEER TYPE refused|unreachable|reset|ambiguous".into()),
+                    Some("too_long") => SendFailure::TooLong,
+                    _ => return Err("failed PEER TYPE refused|unreachable|reset|ambiguous|too_long".into()),
                 };
                 Input::SendFailed { send: self.find_send(rest.get(..2).unwrap_or_default())?, why }
             }
             "persisted" | "unwritable" => {
-                let sequence = *self.writes.first().ok_or("nothing is being written")?;
-                self.writes.remove(0);
-                Input::Persisted {
-                    sequence,
-                    written: if first == "persisted" { Written::Durable } else { Written::Failed },
+                if self.writes.is_empty() {
+                    return Err("nothing is being written".into());
                 }
+                let (sequence, record) = self.writes.remove(0);
+                let written = if first == "persisted" { Written::Durable } else { Written::Failed };
+                if written == Written::Durable {
+                    self.written.push((record, self.now));
+                }
+                Input::Persisted { sequence, written }
             }
             "generated" => {
                 let run = read::run(rest.first())?;
@@ -262,11 +323,7 @@ impl Player {
         let config = &self.config;
         let names = &mut self.names;
         self.device.get_or_insert_with(|| {
-            let me = Identity {
-                device: DeviceId::new("A").unwrap(),
-                address: Some(SocketAddr::from(([10, 0, 0, 1], 9999))),
-            };
-            let device = Device::new(me, Seed::from(1), config.clone(), Restored::default());
+            let device = Device::new(me(), Seed::from(1), config.clone(), Restored::default());
             names.boot(device.snapshot(Time::ZERO).boot.as_str(), "a1");
             device
         })
@@ -298,7 +355,12 @@ impl Player {
     fn act(&mut self, action: &Action) {
         let again = matches!(action, Action::Send { id, .. } if !self.tried.insert(*id));
         if let Some(line) = show::action(action).filter(|_| self.retries || !again) {
-            let line = self.names.hide(&line);
+            let mut line = self.names.hide(&line);
+            if let Action::Send { device, to, .. } = action
+                && self.peers.get(device.as_str()).is_some_and(|peer| peer.address != *to)
+            {
+                line.push_str(&format!(" at {to}"));
+            }
             self.told.push(line);
         }
         match action {
@@ -322,8 +384,11 @@ impl Player {
             Action::Abandon { id } => {
                 self.sends.remove(id);
             }
-            Action::Persist { sequence, .. } if self.store_holds => self.writes.push(*sequence),
-            Action::Persist { sequence, .. } => {
+            Action::Persist { sequence, record, .. } if self.store_holds => {
+                self.writes.push((*sequence, record.clone()));
+            }
+            Action::Persist { sequence, record, .. } => {
+                self.written.push((record.clone(), self.now));
                 self.answers.push(Input::Persisted { sequence: *sequence, written: Written::Durable })
             }
             Action::Run { run: RunId(_), .. }

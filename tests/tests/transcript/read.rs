@@ -66,6 +66,8 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "bid_deadline" => timing.bid_deadline = time()?,
             "result_timeout" => timing.result_timeout = time()?,
             "result_kept" => timing.result_kept = time()?,
+            "progress_interval" => timing.progress_interval = time()?,
+            "ageing" => timing.ageing = time()?,
             "run_limit" => timing.run_limit = time()?,
             "attempts" => limits.attempts = u32::from(small()?),
             "auctions" => limits.auctions = u32::from(small()?),
@@ -77,6 +79,12 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "outgoing" => limits.outgoing = number()?,
             "peers" => limits.peers = number()?,
             "kept_results" => limits.kept_results = number()?,
+            "tombstones" => limits.tombstones = number()?,
+            "closed_tasks" => limits.closed_tasks = number()?,
+            "closed_bytes" => limits.closed_bytes = number()?,
+            "decisions" => limits.decisions = number()?,
+            "decision_lines" => limits.decision_lines = number()?,
+            "pieces" => limits.pieces = number()?,
             "slots" => config.work.slots = small()?,
             "admit" => {
                 config.admit = match value {
@@ -150,6 +158,11 @@ pub(super) fn input(words: &[String], names: &Names) -> Result<Input, String> {
             let to = device(first.ok_or("a peer is missing")?)?;
             let text = rest.get(1).ok_or("a text is missing")?.as_str().into();
             Input::Say { ticket: 7, to, body: bidmesh_core::wire::Body::Text(text) }
+        }
+        "reconfigured" => {
+            let mut config = Config::default();
+            configure(&mut config, rest)?;
+            Input::Reconfigured(Box::new(config))
         }
         "pause" => Input::Pause { during: first.map(|time| duration(time)).transpose()? },
         "resume" => Input::Resume,

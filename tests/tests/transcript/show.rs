@@ -1,8 +1,11 @@
 //! What a device did, a line each.
 
+use bidmesh_core::decision::Decision;
 use bidmesh_core::outbox::Record;
+use bidmesh_core::snapshot::Snapshot;
 use bidmesh_core::wire::{Dialect, encode};
 use bidmesh_core::{Action, Event};
+use serde::Serialize;
 use serde_json::Value;
 
 pub(super) fn event(event: &Event) -> String {
@@ -57,6 +60,42 @@ pub(super) fn action(action: &Action) -> Option<String> {
         }
         Action::Halt => "halt".into(),
     })
+}
+
+/// A decision record: its head, then its auctions with their answers, then what happened besides.
+pub(super) fn decision(decision: &Decision) -> Vec<String> {
+    let mut head = serde_json::to_value(decision).unwrap();
+    let mut auctions = Vec::new();
+    for auction in &decision.auctions {
+        let mut line = serde_json::to_value(auction).unwrap();
+        line.as_object_mut().unwrap().remove("answers");
+        auctions.push(format!("auction {}", list(&line)));
+        auctions.extend(auction.answers.iter().map(|answer| list(&serde_json::to_value(answer).unwrap())));
+    }
+    let happened = decision
+        .happened
+        .iter()
+        .map(|line| format!("happened {}", list(&serde_json::to_value(line).unwrap())));
+    let fields = head.as_object_mut().unwrap();
+    fields.remove("auctions");
+    fields.remove("happened");
+    [format!("decision {}", list(&head))].into_iter().chain(auctions).chain(happened).collect()
+}
+
+/// What `status` knows, without what every line would repeat and what holds nothing.
+pub(super) fn status(status: &Snapshot) -> Vec<String> {
+    fn lines<T: Serialize>(name: &str, of: &[T]) -> Vec<String> {
+        of.iter().map(|line| format!("{name} {}", list(&serde_json::to_value(line).unwrap()))).collect()
+    }
+    let mut head = format!("status slots={} kept_results={}", status.slots, status.kept_results);
+    if let Some(reason) = &status.refuses {
+        head.push_str(&format!(" refuses={}", reason.as_str()));
+    }
+    let used: Vec<_> = status.usage.iter().filter(|usage| usage.size > 0).collect();
+    let used = used.iter().map(|usage| format!("{}={}/{}", usage.what, usage.size, usage.limit));
+    let used = format!("usage {}", used.collect::<Vec<_>>().join(" "));
+    let parts = [lines("run", &status.runs), lines("peer", &status.peers), lines("task", &status.tasks)];
+    [head].into_iter().chain(parts.into_iter().flatten()).chain([used]).collect()
 }
 
 /// `name key=value …` of an object whose `tag` holds the name.

@@ -81,8 +81,8 @@ pub struct Origin {
 
 /// Whether a file is what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sound {
-    Sound,
+pub enum Integrity {
+    Intact,
     /// Nothing is known to hold it against.
     Unknown,
     Damaged(String),
@@ -208,7 +208,7 @@ impl Shelf {
     }
 
     /// Reads the whole file and holds it against what is known of it.
-    pub fn check(&self, model: &Kept) -> Result<Sound, Failure> {
+    pub fn check(&self, model: &Kept) -> Result<Integrity, Failure> {
         let noted = self.origin_of(&model.name).map(|origin| origin.sha256);
         let known = if model.default { Some(DEFAULT.sha256.to_owned()) } else { noted };
         let unreadable =
@@ -216,14 +216,14 @@ impl Shelf {
         let mut file = fs::File::open(&model.path).map_err(unreadable)?;
         let mut head = [0; 4];
         if file.read_exact(&mut head).is_err() || head != *GGUF {
-            return Ok(Sound::Damaged("it does not begin as a GGUF file does".into()));
+            return Ok(Integrity::Damaged("it does not begin as a GGUF file does".into()));
         }
-        let Some(known) = known else { return Ok(Sound::Unknown) };
+        let Some(known) = known else { return Ok(Integrity::Unknown) };
         let sha256 = unpack::hash(&model.path).map_err(unreadable)?;
         Ok(if sha256 == known {
-            Sound::Sound
+            Integrity::Intact
         } else {
-            Sound::Damaged(format!("its SHA-256 is {sha256}, not {known}"))
+            Integrity::Damaged(format!("its SHA-256 is {sha256}, not {known}"))
         })
     }
 
@@ -284,14 +284,14 @@ mod tests {
         let names: Vec<String> = shelf.list().unwrap().into_iter().map(|kept| kept.name).collect();
         assert_eq!(names, ["a.gguf", "b.gguf"]);
         let model = shelf.find("a").unwrap();
-        assert_eq!((model.origin.as_str(), shelf.check(&model).unwrap()), (BY_HAND, Sound::Unknown));
+        assert_eq!((model.origin.as_str(), shelf.check(&model).unwrap()), (BY_HAND, Integrity::Unknown));
         shelf.note("a.gguf", &Origin { origin: "a friend".into(), sha256 }).unwrap();
-        assert_eq!(shelf.check(&shelf.find("a.gguf").unwrap()).unwrap(), Sound::Sound);
+        assert_eq!(shelf.check(&shelf.find("a.gguf").unwrap()).unwrap(), Integrity::Intact);
         fs::write(shelf.path_of("a.gguf"), b"GGUF and Mord").unwrap();
         let model = shelf.find("a").unwrap();
         assert_eq!(model.origin, "a friend");
-        assert!(matches!(shelf.check(&model).unwrap(), Sound::Damaged(_)));
-        assert!(matches!(shelf.check(&shelf.find("b").unwrap()).unwrap(), Sound::Damaged(_)));
+        assert!(matches!(shelf.check(&model).unwrap(), Integrity::Damaged(_)));
+        assert!(matches!(shelf.check(&shelf.find("b").unwrap()).unwrap(), Integrity::Damaged(_)));
         shelf.remove(&model).unwrap();
         assert!(shelf.find("a").is_err() && shelf.origin_of("a.gguf").is_none());
     }
@@ -302,6 +302,6 @@ mod tests {
         shelf.make().unwrap();
         fs::write(shelf.path_of(DEFAULT.file), b"GGUF").unwrap();
         assert_eq!(shelf.default_model(), None);
-        assert!(matches!(shelf.check(&shelf.find(DEFAULT.file).unwrap()).unwrap(), Sound::Damaged(_)));
+        assert!(matches!(shelf.check(&shelf.find(DEFAULT.file).unwrap()).unwrap(), Integrity::Damaged(_)));
     }
 }

@@ -1,7 +1,6 @@
 //! What there is: the phones, and what this machine has for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,10 +24,6 @@ const SERVER: Patience = Patience {
     silence: Duration::from_secs(5),
 };
 const SERVER_ANSWER_MAX: usize = 1 << 20;
-
-pub fn person_is_there(output: &Output) -> bool {
-    std::io::stdin().is_terminal() && output.stderr_is_terminal && !output.json
-}
 
 /// The attached phones, each asked how it is; at least one of them is to be set up.
 pub async fn phones(adb: &Adb, flags: &Setup, map: &DeviceMap) -> Result<Vec<Seen>, Failure> {

@@ -1,10 +1,10 @@
 //! The one thread that a model lives in. It takes prompts one after the other, reads each in pieces and writes its
 //! answer token by token; between any two steps it looks whether the answer is still wanted.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bidmesh_core::input::Tokens;
 use bidmesh_core::wire::Text;
@@ -17,6 +17,7 @@ use super::model::{ModelSettings, State};
 use super::sample::{Sampler, Sampling};
 use super::tokenizer::Tokenizer;
 use super::transformer::Transformer;
+use crate::panics;
 
 /// How many tokens of a prompt are read between two looks at whether it is still wanted.
 const CHUNK: usize = 32;
@@ -48,8 +49,13 @@ pub(super) enum Said {
 }
 
 /// Works until nobody can send orders any more.
-pub(super) fn work(settings: &ModelSettings, orders: &Receiver<Order>, state: &Arc<Mutex<State>>) {
-    let mut engine = Engine { settings, state, loaded: None };
+pub(super) fn work(
+    settings: &ModelSettings,
+    orders: &Receiver<Order>,
+    state: &Mutex<State>,
+    on_battery: &AtomicBool,
+) {
+    let mut engine = Engine { settings, state, on_battery, loaded: None };
     while let Some(order) = engine.wait(orders) {
         match order {
             // Whoever asked may have gone.
@@ -67,6 +73,7 @@ pub(super) fn work(settings: &ModelSettings, orders: &Receiver<Order>, state: &A
 struct Engine<'a> {
     settings: &'a ModelSettings,
     state: &'a Mutex<State>,
+    on_battery: &'a AtomicBool,
     loaded: Option<Loaded>,
 }
 
@@ -79,15 +86,17 @@ struct Loaded {
 }
 
 impl Engine<'_> {
-    /// The next order. A model that waits for it in vain is unloaded.
+    /// The next order. A model that waits for it in vain is unloaded on a battery.
     fn wait(&mut self, orders: &Receiver<Order>) -> Option<Order> {
-        if let (true, Some(idle)) = (self.loaded.is_some(), self.settings.unload_after) {
+        while let (true, Some(idle)) = (self.loaded.is_some(), self.settings.unload_after) {
             match orders.recv_timeout(idle) {
                 Ok(order) => return Some(order),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.loaded = None;
-                    self.set(State::Unloaded);
+                    if self.on_battery.load(Ordering::Relaxed) {
+                        self.loaded = None;
+                        self.set(State::Unloaded);
+                    }
                 }
             }
         }
@@ -216,11 +225,9 @@ fn check_memory(needed: u64) -> Result<(), SlmError> {
 fn unharmed<T>(work: impl FnOnce() -> Result<T, SlmError>) -> Result<T, SlmError> {
     // Weights do not change, and what an answer was changing is dropped.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(SlmError::new(format!("the arithmetic of it failed: {}", words_of(&*panic))))
+        Err(SlmError::new(format!(
+            "the arithmetic of it failed: {}",
+            panics::said(&*panic).unwrap_or("without a word")
+        )))
     })
-}
-
-fn words_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }

@@ -33,6 +33,7 @@ impl Error for SlmError {}
 
 impl From<candle_core::Error> for SlmError {
     fn from(error: candle_core::Error) -> Self {
-        Self(error.to_string())
+        // With RUST_BACKTRACE set, a backtrace follows.
+        Self(error.to_string().lines().next().unwrap_or_default().to_owned())
     }
 }

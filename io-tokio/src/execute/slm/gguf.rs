@@ -60,7 +60,7 @@ impl ModelFile {
         file.rewind().map_err(unreadable)?;
         let mut header = Header { file: BufReader::new(file), left: HEADER_BYTES_MAX };
         let content = Content::read(&mut header)
-            .map_err(|error| SlmError::new(format!("its header is broken: {error}")))?;
+            .map_err(|error| SlmError::from(error).about("its header is broken"))?;
         let shape = Shape::read(&content)?;
         let model = Self { content, file: header.file, shape };
         model.check_tensors(length)?;
@@ -131,16 +131,11 @@ impl ModelFile {
         if table.dtype() == GgmlDType::Q8_0 {
             return Ok(table);
         }
-        Ok(QTensor::quantize(&self.numbers_of(name)?, GgmlDType::Q8_0)?)
+        Ok(QTensor::quantize(&numbers_in(name, &table)?, GgmlDType::Q8_0)?)
     }
 
     fn numbers_of(&mut self, name: &str) -> Result<Tensor, SlmError> {
-        let tensor = self.content.tensor(&mut self.file, name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
-        // Quantizing would hide it, and every answer would be garbage without an error.
-        if tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            return Ok(tensor);
-        }
-        Err(SlmError::new(format!("the tensor {name} has something in it that is no number: fetch it again")))
+        numbers_in(name, &self.content.tensor(&mut self.file, name, &Device::Cpu)?)
     }
 
     /// Every tensor is one that is known, has the right shape and lies in the file; together they are no larger than
@@ -233,6 +228,15 @@ impl Shape {
         let epsilon = real(content, "llama.attention.layer_norm_rms_epsilon", None)?;
         Ok(Self { layers, width, inner, heads, key_heads, head, vocabulary, context, rope_base, epsilon })
     }
+}
+
+fn numbers_in(name: &str, tensor: &QTensor) -> Result<Tensor, SlmError> {
+    let tensor = tensor.dequantize(&Device::Cpu)?;
+    // Quantizing would hide it, and every answer would be garbage without an error.
+    if tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        return Ok(tensor);
+    }
+    Err(SlmError::new(format!("the tensor {name} has something in it that is no number: fetch it again")))
 }
 
 /// Where a tensor ends in the file, and its size.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -27,7 +28,7 @@ pub struct ModelSettings {
     pub file: PathBuf,
     /// The most tokens of a prompt and its answer together; the model's own limit, if that is less.
     pub context: u32,
-    /// After how long without a prompt its memory is given back; `None`: never.
+    /// After how long without a prompt on a device that runs on its battery its memory is given back; `None`: never.
     pub unload_after: Option<Duration>,
 }
 
@@ -69,6 +70,7 @@ pub(super) enum State {
 pub struct Model {
     settings: ModelSettings,
     state: Arc<Mutex<State>>,
+    on_battery: Arc<AtomicBool>,
     /// To the thread, once there is one.
     orders: Mutex<Option<SyncSender<Order>>>,
 }
@@ -86,7 +88,7 @@ impl Model {
             return model;
         }
         let state = Arc::new(Mutex::new(State::Unloaded));
-        let model = Arc::new(Self { settings, state, orders: Mutex::default() });
+        let model = Arc::new(Self { settings, state, on_battery: Arc::default(), orders: Mutex::default() });
         models.push(Arc::downgrade(&model));
         model
     }
@@ -100,6 +102,11 @@ impl Model {
         let (reply, answer) = oneshot::channel();
         self.order(Order::Warm(reply))?;
         answer.await.unwrap_or_else(|_| Err(SlmError::new("the model's thread has ended".to_owned())))
+    }
+
+    /// Says whether the device runs on its battery; until it is said, it does not.
+    pub fn on_battery(&self, on_battery: bool) {
+        self.on_battery.store(on_battery, Ordering::Relaxed);
     }
 
     /// A sentence about the model, or why it cannot be used. Quick: the file is not read.
@@ -152,7 +159,8 @@ impl Model {
     fn start(&self) -> Result<SyncSender<Order>, SlmError> {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let (settings, state) = (self.settings.clone(), Arc::clone(&self.state));
-        let work = move || engine::work(&settings, &receiver, &state);
+        let on_battery = Arc::clone(&self.on_battery);
+        let work = move || engine::work(&settings, &receiver, &state, &on_battery);
         match thread::Builder::new().name("slm".to_owned()).spawn(work) {
             Ok(_) => Ok(sender),
             Err(error) => {

@@ -1,54 +1,114 @@
 //! Whether this processor has what this build was made for. A build with `-C target-cpu=native` dies of an illegal
 //! instruction on an older machine; this says before what is missing. The processor itself is asked:
 //! `is_x86_feature_detected!` answers from the flags of the build for everything that they name.
+//!
+//! This code is of that build too, so it is written such that a compiler has no use for a newer instruction: masks that
+//! are constants, no shift by a variable, no value wider than a register, no loop that it could make a vector of, no
+//! formatting. `.ci/emulation` runs it on old processors.
 
 use std::fmt;
+use std::io::Write;
 
 /// This build needs a newer processor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessorTooOld {
-    missing: Vec<&'static str>,
+    /// A bit for each line of the table, the first one lowest.
+    missing: u32,
+}
+
+const BEFORE: &str = "this bidmesh was built for newer processors: this one lacks ";
+const AFTER: &str = "; take the build for all x86-64 processors, or build it on this machine";
+
+impl ProcessorTooOld {
+    /// Says it on stderr, as one line that begins with `bidmesh: `, on the very processor that is too old.
+    pub fn tell(self) {
+        say("bidmesh: ");
+        say(BEFORE);
+        self.each(say);
+        say(AFTER);
+        say("\n");
+    }
+
+    /// The names of what is missing, and what stands between them.
+    fn each(self, mut piece: impl FnMut(&'static str)) {
+        let (mut rest, mut bit) = (self.missing, 1_u32);
+        for name in names() {
+            if rest & bit != 0 {
+                piece(name);
+                rest = rest.wrapping_sub(bit);
+                if rest != 0 {
+                    piece(", ");
+                }
+            }
+            bit = bit.wrapping_add(bit);
+        }
+    }
+}
+
+/// Nobody is left to be told that stderr is closed.
+#[inline(never)]
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl fmt::Display for ProcessorTooOld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing = self.missing.join(", ");
-        write!(
-            f,
-            "this bidmesh was built for newer processors: this one lacks {missing}; take the build for all x86-64 \
-             processors, or build it on this machine"
-        )
+        let mut missing = String::new();
+        self.each(|piece| missing.push_str(piece));
+        write!(f, "{BEFORE}{missing}{AFTER}")
     }
 }
 
 impl std::error::Error for ProcessorTooOld {}
 
-/// Whether this processor has everything that this build may use. To be asked first of all in `main`.
+/// Whether this processor has everything that this build may use. To be asked first of all in `main`, which does the
+/// rest in a function of its own.
 ///
 /// # Errors
 ///
 /// If it lacks something.
+#[inline(never)]
 pub fn processor() -> Result<(), ProcessorTooOld> {
-    let missing = missing();
-    if missing.is_empty() { Ok(()) } else { Err(ProcessorTooOld { missing }) }
+    match missing() {
+        0 => Ok(()),
+        missing => Err(ProcessorTooOld { missing }),
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn missing() -> Vec<&'static str> {
+fn missing() -> u32 {
     // No build for another kind of processor asks for more than its least one.
-    Vec::new()
+    0
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn names() -> impl Iterator<Item = &'static str> {
+    std::iter::empty()
 }
 
 #[cfg(target_arch = "x86_64")]
-fn missing() -> Vec<&'static str> {
+fn missing() -> u32 {
     let registers = x86::Registers::read();
-    let needed = x86::FEATURES.iter().filter(|feature| feature.needed);
-    needed.filter(|feature| !registers.have(feature)).map(|feature| feature.name).collect()
+    let (mut missing, mut bit) = (0, 1_u32);
+    for feature in &x86::FEATURES {
+        // What is hidden from the compiler cannot be made a vector of.
+        if std::hint::black_box(feature.needed) && !registers.have(feature) {
+            missing |= bit;
+        }
+        bit = bit.wrapping_add(bit);
+    }
+    missing
+}
+
+#[cfg(target_arch = "x86_64")]
+fn names() -> impl Iterator<Item = &'static str> {
+    x86::FEATURES.iter().map(|feature| feature.name)
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
+    use std::hint::black_box;
 
     /// Where CPUID tells of it.
     #[derive(Clone, Copy)]
@@ -68,7 +128,7 @@ mod x86 {
         /// Whether this build may use it.
         pub(super) needed: bool,
         register: Register,
-        bit: u32,
+        mask: u32,
     }
 
     macro_rules! feature {
@@ -77,13 +137,13 @@ mod x86 {
                 name: $name,
                 needed: cfg!(target_feature = $name),
                 register: Register::$register,
-                bit: $bit,
+                mask: 1 << $bit,
             }
         };
     }
 
     /// What compilers use on their own, and candle's kernels where the build allows it.
-    pub(super) const FEATURES: [Feature; 21] = [
+    pub(super) static FEATURES: [Feature; 21] = [
         feature!("sse3", Basic, 0),
         feature!("ssse3", Basic, 9),
         feature!("fma", Basic, 12),
@@ -117,25 +177,24 @@ mod x86 {
 
     impl Registers {
         pub(super) fn read() -> Self {
-            let leaf = |number: u32| {
-                // Beyond the last leaf, processors repeat another one.
-                let last = __cpuid(number & 0x8000_0000).eax;
-                (number <= last).then(|| __cpuid_count(number, 0))
-            };
-            let basic = leaf(1).map_or(0, |leaf| leaf.ecx);
-            let (structured, structured_more) = leaf(7).map_or((0, 0), |leaf| (leaf.ebx, leaf.ecx));
-            let extended = leaf(0x8000_0001).map_or(0, |leaf| leaf.ecx);
-            Self { basic, structured, structured_more, extended }
+            // Beyond the last leaf, processors repeat another one.
+            let has = |number: u32| number <= __cpuid(number & 0x8000_0000).eax;
+            Self {
+                basic: if has(1) { black_box(__cpuid(1).ecx) } else { 0 },
+                structured: if has(7) { black_box(__cpuid_count(7, 0).ebx) } else { 0 },
+                structured_more: if has(7) { black_box(__cpuid_count(7, 0).ecx) } else { 0 },
+                extended: if has(0x8000_0001) { black_box(__cpuid(0x8000_0001).ecx) } else { 0 },
+            }
         }
 
-        pub(super) const fn have(&self, feature: &Feature) -> bool {
+        pub(super) fn have(&self, feature: &Feature) -> bool {
             let register = match feature.register {
                 Register::Basic => self.basic,
                 Register::Structured => self.structured,
                 Register::StructuredMore => self.structured_more,
                 Register::Extended => self.extended,
             };
-            register & (1 << feature.bit) != 0
+            black_box(register) & feature.mask != 0
         }
 
         #[cfg(test)]
@@ -154,10 +213,12 @@ mod tests {
         assert_eq!(processor(), Ok(()));
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn what_is_missing_is_told_on_one_line() {
-        let error = ProcessorTooOld { missing: vec!["avx2", "fma"] };
-        assert!(error.to_string().contains("this one lacks avx2, fma;"), "{error}");
+        let bit = |name| 1 << x86::FEATURES.iter().position(|feature| feature.name == name).unwrap();
+        let error = ProcessorTooOld { missing: bit("avx2") | bit("fma") };
+        assert!(error.to_string().contains("this one lacks fma, avx2;"), "{error}");
         assert!(!error.to_string().contains('\n'));
     }
 

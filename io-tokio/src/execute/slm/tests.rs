@@ -172,21 +172,26 @@ async fn a_prompt_that_does_not_fit_is_refused_and_one_that_just_fits_is_not() {
 }
 
 #[tokio::test]
-async fn executors_of_one_file_share_one_model_which_idles_away() {
+async fn executors_of_one_file_share_one_model_which_idles_away_on_a_battery() {
     let fixture = Fixture::new(&Tiny::new());
     let settings =
         ModelSettings { unload_after: Some(Duration::from_millis(20)), ..ModelSettings::new(fixture.file()) };
     let model = Model::shared(settings.clone());
     assert!(Arc::ptr_eq(&model, &Model::shared(settings)));
     assert!(!Arc::ptr_eq(&model, &Model::shared(ModelSettings::new(fixture.file()))));
-    assert_eq!(model.warm().await.as_deref(), Ok("tiny"));
+    let executor =
+        SlmExecutor::new(Arc::clone(&model), SlmOptions { tokens_max: 2, ..SlmOptions::default() });
+    assert_eq!(executor.warm().await, Ok(()));
+    // Many times as long as it would take, and it is still there: mains power.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(model.is_loaded());
+    executor.on_battery(true);
     let unloaded = async {
         while model.is_loaded() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, unloaded).await.expect("it is never unloaded");
-    let executor = SlmExecutor::new(model, SlmOptions { tokens_max: 2, ..SlmOptions::default() });
     answered(&executor, job("a")).await;
 }
 

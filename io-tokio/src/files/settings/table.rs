@@ -165,6 +165,12 @@ static KEYS: &[Key] = &[
         Range::Any,
         "The model that an OpenAI-compatible server is asked for."
     ),
+    key!(
+        "executor.tokens",
+        executor.tokens,
+        Range::Whole(1, 1_000_000),
+        "The most tokens of an answer of a server or of the embedded model (there 256 if nothing is said)."
+    ),
     key!("executor.key", executor.key, Range::Any, "The key that an OpenAI-compatible server wants."),
     key!(
         "work.slots",

@@ -273,34 +273,30 @@ impl Value for DeciCelsius {
     }
 }
 
-impl Value for Policy {
-    fn read(raw: &Raw, _: Range) -> Result<Self, String> {
-        let text = one(raw)?;
-        text.parse().map_err(|_| is(text))
-    }
+/// Types that are written as they parse.
+macro_rules! parsed {
+    ($($type:ty: $form:literal),* $(,)?) => {$(
+        impl Value for $type {
+            fn read(raw: &Raw, _: Range) -> Result<Self, String> {
+                let text = one(raw)?;
+                text.parse().map_err(|_| is(text))
+            }
 
-    fn write(&self) -> Written {
-        Written::Text(self.to_string())
-    }
+            fn write(&self) -> Written {
+                Written::Text(self.to_string())
+            }
 
-    fn form(_: Range) -> String {
-        "`npu-first` or `weighted`".to_owned()
-    }
+            fn form(_: Range) -> String {
+                $form.to_owned()
+            }
+        }
+    )*};
 }
 
-impl Value for Preset {
-    fn read(raw: &Raw, _: Range) -> Result<Self, String> {
-        let text = one(raw)?;
-        text.parse().map_err(|_| is(text))
-    }
-
-    fn write(&self) -> Written {
-        Written::Text(self.to_string())
-    }
-
-    fn form(_: Range) -> String {
-        "`plain`, `genie`, `llama-cli` or `ollama`".to_owned()
-    }
+parsed! {
+    Policy: "`npu-first` or `weighted`",
+    Preset: "`plain`, `genie`, `llama-cli` or `ollama`",
+    SocketAddr: "ADDRESS:PORT, such as 0.0.0.0:9999 or [::]:9999",
 }
 
 impl Value for Admit {
@@ -324,21 +320,6 @@ impl Value for Admit {
 
     fn form(_: Range) -> String {
         "`hello`, `listed` or `any`".to_owned()
-    }
-}
-
-impl Value for SocketAddr {
-    fn read(raw: &Raw, _: Range) -> Result<Self, String> {
-        let text = one(raw)?;
-        text.parse().map_err(|_| is(text))
-    }
-
-    fn write(&self) -> Written {
-        Written::Text(self.to_string())
-    }
-
-    fn form(_: Range) -> String {
-        "ADDRESS:PORT, such as 0.0.0.0:9999 or [::]:9999".to_owned()
     }
 }
 

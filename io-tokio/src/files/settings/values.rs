@@ -52,6 +52,8 @@ pub struct ExecutorValues {
     pub npu: bool,
     /// The model that a server is asked for; `None`: the server's own choice.
     pub model: Option<String>,
+    /// The most tokens of an answer of a server or of the embedded model; `None`: as they like.
+    pub tokens: Option<u32>,
     /// The key that a server wants.
     pub key: Option<Secret>,
 }

@@ -1,0 +1,664 @@
+//! A world of many devices over `bidmesh-core` alone: a queue of events, no sockets, no threads, no clock. Each seed
+//! draws a world of its own ([`Plan`]), lets its faults happen for a while (the safety phase), then heals a random
+//! core, leaves the rest dead for good, asks again and waits (the liveness phase). An [`Oracle`] watches every input.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bidmesh_core::draw::Seed;
+use bidmesh_core::id::{DeviceId, TaskId};
+use bidmesh_core::input::Sensors;
+use bidmesh_core::load::{Load, Percent};
+use bidmesh_core::outbox::{Record, RunId, SendId};
+use bidmesh_core::restore::Restored;
+use bidmesh_core::wire::Text;
+use bidmesh_core::{Config, Device, Identity, Input, Outbox, Time};
+
+use crate::invariants::{Oracle, Violation};
+use crate::page::{Mark, Page};
+
+mod acts;
+pub mod choices;
+pub mod clock;
+pub mod fault;
+pub mod link;
+pub mod phone;
+pub mod plan;
+mod queue;
+pub mod shell;
+mod shells;
+mod storm;
+pub mod subject;
+mod trace;
+mod verdict;
+
+pub(crate) use subject::expected_prompt;
+
+use choices::Choices;
+use clock::Clock;
+use fault::{Fault, Faults};
+use link::Links;
+use phone::Phone;
+use plan::{Ask, Plan};
+use queue::Queue;
+use shell::Shell;
+pub use subject::{Defect, Subject};
+pub use verdict::Summary;
+
+/// A bidmesh device with everything around it.
+#[derive(Debug)]
+struct Node {
+    id: DeviceId,
+    address: SocketAddr,
+    moves: u32,
+    subject: Subject,
+    boot: u64,
+    power: Power,
+    clock: Clock,
+    /// The latest moment that it was told.
+    latest: Time,
+    /// When the next wake-up is due, in the world's time.
+    wake: Option<Duration>,
+    runs: BTreeMap<RunId, Text>,
+    stopped: BTreeSet<RunId>,
+    abandoned: BTreeSet<SendId>,
+    /// What its store keeps, with the moment of writing; `None`: it has no store.
+    store: Option<Vec<(Record, Duration)>>,
+    phone: Phone,
+    sensors: Sensors,
+    npu: bool,
+    available: bool,
+    runs_lately: u64,
+    liar: bool,
+    slower: u32,
+    /// Another device with its name.
+    doubles: Option<usize>,
+}
+
+/// Whether a device is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    On,
+    /// Its kernel takes connections; it looks at nothing until then.
+    Asleep(Duration),
+    /// `silent`: without power; else killed, and its peers are refused.
+    Off {
+        silent: bool,
+    },
+}
+
+/// Something that happens.
+#[derive(Debug)]
+enum Happens {
+    Wake(usize),
+    /// To a device; of that boot, if it is about something that this boot did.
+    Input(usize, Option<u64>, Box<Input>),
+    /// Bytes from an address arrive at a device.
+    Bytes(usize, SocketAddr, Vec<u8>),
+    /// A store is done with a record.
+    Written(usize, u64, Box<(bidmesh_core::outbox::Sequence, Record, bool)>),
+    Ask(Box<Ask>),
+    GiveUp(usize, u64, TaskId),
+    Sensors(usize),
+    Strike(Fault),
+    /// A device falls in the middle of something.
+    Falls(usize, Fault),
+    Return(usize),
+    Awake(usize),
+    Unclog(usize),
+    Mend(usize, usize),
+    Reunite,
+    Heal,
+    AskAgain,
+    /// A shell device ends what it did in that start.
+    ShellDone(usize, u64, Box<shells::Job>),
+    /// A person of a shell device asks.
+    ShellAsks(usize),
+}
+
+/// A world.
+pub struct World {
+    plan: Plan,
+    faults: Faults,
+    links: Links,
+    link: Choices,
+    storm: Choices,
+    aim: Choices,
+    runs: Choices,
+    shell: Choices,
+    now: Duration,
+    queue: Queue,
+    nodes: Vec<Node>,
+    shells: Vec<Shell>,
+    oracle: Oracle,
+    defect: Option<Defect>,
+    /// Only so many devices know everybody; the others know these.
+    hubs: usize,
+    healed: bool,
+    /// Prompts of the liveness phase, by device and ticket.
+    again: BTreeSet<(usize, u64)>,
+    ticket: u64,
+    events: u64,
+    out: Outbox,
+    /// What is printed for each event.
+    trace: Option<Vec<String>>,
+    print: bool,
+    /// The largest sizes so far, with their limits.
+    peaks: BTreeMap<&'static str, (usize, usize)>,
+    /// How often the devices check themselves: after each so many inputs.
+    check_every: u64,
+    /// Numbers of events that may be left out, if they are to be known.
+    optional: Option<Vec<u64>>,
+    /// The run as a page.
+    page: Option<Box<Page>>,
+}
+
+/// Where made-up devices say that they are: nothing may ever be sent there.
+const VICTIM: [u8; 4] = [10, 255, 0, 1];
+/// A world that is not quiet by then has failed.
+const HORIZON: Duration = Duration::from_secs(6 * 3600);
+/// A world with more events than this, and than 50,000 a device, goes round in circles.
+const SPIN_FROM: u64 = 300_000;
+/// Beyond this many devices only a few know everybody.
+const FULL_MESH: usize = 24;
+
+impl World {
+    /// The world of a plan, before anything happened.
+    pub fn new(plan: Plan, defect: Option<Defect>) -> Self {
+        let seed = plan.seed;
+        let everybody = plan.devices + plan.shells;
+        let hubs = if plan.devices > FULL_MESH { 4 } else { plan.devices };
+        let mut world = Self {
+            faults: plan.faults.clone(),
+            links: Links::new(everybody + 1),
+            link: Choices::split(seed ^ plan.varied.links, "link"),
+            storm: Choices::split(seed, "storm"),
+            aim: Choices::split(seed, "aim"),
+            runs: Choices::split(seed, "runs"),
+            shell: Choices::split(seed, "shell"),
+            now: Duration::ZERO,
+            queue: Queue::default(),
+            nodes: Vec::with_capacity(plan.devices),
+            shells: Vec::new(),
+            oracle: Oracle::default(),
+            defect,
+            hubs,
+            healed: false,
+            again: BTreeSet::new(),
+            ticket: 0,
+            events: 0,
+            out: Outbox::default(),
+            trace: None,
+            print: false,
+            peaks: BTreeMap::new(),
+            check_every: if plan.devices <= 64 { 1 } else { 256 },
+            optional: None,
+            page: None,
+            plan,
+        };
+        world.populate();
+        world.schedule();
+        world
+    }
+
+    /// Prints each event as it happens.
+    pub fn printing(mut self) -> Self {
+        self.print = true;
+        self
+    }
+
+    /// Keeps each event as a line.
+    pub fn tracing(mut self) -> Self {
+        self.trace = Some(Vec::new());
+        self
+    }
+
+    /// Checks each device only after every so many inputs.
+    pub const fn checking_every(mut self, inputs: u64) -> Self {
+        self.check_every = inputs;
+        self
+    }
+
+    /// Lets everything happen, to the end.
+    pub fn play(&mut self) -> Summary {
+        while self.oracle.violation.is_none()
+            && let Some((at, what)) = self.queue.pop()
+        {
+            if at > HORIZON {
+                break;
+            }
+            self.now = at;
+            self.events += 1;
+            if self.is_left_out(&what) {
+                continue;
+            }
+            if self.events > SPIN_FROM && self.events > 50_000 * self.nodes.len() as u64 {
+                self.oracle.violate("L5", || format!("{} events, and no end in sight", SPIN_FROM));
+            }
+            self.happen(what);
+        }
+        if self.oracle.violation.is_none() {
+            self.judge();
+        }
+        self.summary()
+    }
+
+    /// Keeps the numbers of events that may be left out ([`Without::events`](plan::Without)).
+    pub fn noting_optional(mut self) -> Self {
+        self.optional = Some(Vec::new());
+        self
+    }
+
+    /// Those numbers: messages that arrive, faults that strike, prompts, all of them before the storm is over.
+    pub fn optional(&self) -> &[u64] {
+        self.optional.as_deref().unwrap_or_default()
+    }
+
+    /// Draws the run.
+    pub fn drawing(mut self) -> Self {
+        let shells = self.shells.iter().map(|shell| shell.id.to_string());
+        let lanes = self.nodes.iter().map(|node| node.id.to_string()).chain(shells).collect();
+        self.page = Some(Box::new(Page::new(self.plan.to_string(), lanes)));
+        self
+    }
+
+    /// The run as a page, if it was drawn.
+    pub fn page(&mut self, verdict: &str) -> Option<String> {
+        self.page.take().map(|page| page.html(verdict, self.now))
+    }
+
+    /// What happened to a device, for the page.
+    fn draw(&mut self, lane: usize, what: Mark, text: &str) {
+        if let Some(page) = &mut self.page {
+            page.mark(lane, self.now, what, text);
+        }
+    }
+
+    fn is_left_out(&mut self, what: &Happens) -> bool {
+        let may_be = self.stormy()
+            && match what {
+                Happens::Input(_, _, input) => matches!(**input, Input::Received { .. }),
+                Happens::Bytes(..)
+                | Happens::Ask(_)
+                | Happens::GiveUp(..)
+                | Happens::Strike(_)
+                | Happens::Falls(..)
+                | Happens::Sensors(_)
+                | Happens::ShellAsks(_) => true,
+                _ => false,
+            };
+        if let (true, Some(optional)) = (may_be, &mut self.optional) {
+            optional.push(self.events);
+        }
+        may_be && self.plan.without.contains(&self.events)
+    }
+
+    /// The lines of a traced world.
+    pub fn lines(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    fn say(&mut self, line: impl FnOnce(&Self) -> String) {
+        if !self.print && self.trace.is_none() {
+            return;
+        }
+        let line = format!("{:>10.3} {}", self.now.as_secs_f64(), line(self));
+        if self.print {
+            println!("{line}");
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(line);
+        }
+    }
+
+    fn stormy(&self) -> bool {
+        !self.healed
+    }
+
+    fn populate(&mut self) {
+        let mut topology = Choices::split(self.plan.seed, "devices");
+        let (flooded, devices) = (self.faults.has(Fault::BookFlooded), self.plan.devices + self.plan.shells);
+        let limits = &mut self.plan.config.limits;
+        limits.peers = if flooded { devices + topology.index(6) } else { limits.peers.max(devices + 16) };
+        if devices > 200 {
+            limits.outgoing = limits.outgoing.max(4 * devices);
+        }
+        let equal = self.faults.has(Fault::EqualMetrics);
+        for number in 0..self.plan.devices {
+            let id = name(self.plan.varied.letter, number);
+            let worst = self.plan.varied.last_is_worst && number + 1 == self.plan.devices;
+            let stores = topology.percent(self.plan.stores);
+            let load = u32::try_from(topology.below(1_000_001)).unwrap_or(0);
+            let load = if worst { 1_000_000 } else { load };
+            let battery = u8::try_from(topology.between(10, 100)).unwrap_or(100);
+            let sensors = Sensors {
+                cpu: Load::from_ppm(if equal { 500_000 } else { load })
+                    .filter(|_| equal || topology.percent(90)),
+                ram: Load::from_ppm(load / 2),
+                battery: Percent::new(battery).filter(|_| !equal && topology.percent(60)),
+                charging: topology.percent(50).then_some(!equal && topology.percent(70)),
+                temperature: None,
+            };
+            let npu = !equal && topology.percent(30) && !worst;
+            let phone = if npu { Phone::Npu } else { Phone::draw(&mut topology) };
+            let available = topology.percent(85);
+            let address = address(number, 0);
+            self.oracle.join(id.clone(), self.plan.config.clone(), stores);
+            let device = self.device(number, &id, address, 0, Restored::default());
+            self.nodes.push(Node {
+                id,
+                address,
+                moves: 0,
+                subject: Subject::new(device, self.defect),
+                boot: 0,
+                power: Power::On,
+                clock: Clock::new(Duration::ZERO),
+                latest: Time::ZERO,
+                wake: None,
+                runs: BTreeMap::new(),
+                stopped: BTreeSet::new(),
+                abandoned: BTreeSet::new(),
+                store: stores.then(Vec::new),
+                phone,
+                sensors,
+                npu,
+                available,
+                runs_lately: 0,
+                liar: false,
+                slower: 1,
+                doubles: None,
+            });
+        }
+        for number in 0..self.plan.shells {
+            let place = address(self.plan.devices + number, 0);
+            let mut shell = Shell::new(&mut topology, name('S', number), place);
+            shell.odd_numbers = self.faults.has(Fault::OddNumbers);
+            self.shells.push(shell);
+        }
+        self.afflict(&mut topology);
+        for node in 0..self.nodes.len() {
+            self.begin(node);
+        }
+    }
+
+    /// Faults that a device has from the beginning.
+    fn afflict(&mut self, topology: &mut Choices) {
+        let many = self.nodes.len();
+        if self.faults.has(Fault::Liar) && many > 1 {
+            let liar = topology.index(many);
+            self.faults.count(Fault::Liar, fault::Phase::Idle);
+            let node = &mut self.nodes[liar];
+            (node.liar, node.npu, node.available) = (true, true, true);
+            node.sensors = Sensors { cpu: Some(Load::IDLE), ..Sensors::default() };
+        }
+        if self.faults.has(Fault::Slow) {
+            self.nodes[topology.index(many)].slower = topology.pick([10, 30, 100]);
+        }
+        if self.faults.has(Fault::EqualMetrics) {
+            self.faults.count(Fault::EqualMetrics, fault::Phase::Idle);
+        }
+        if self.faults.has(Fault::OddSettings) {
+            self.faults.count(Fault::OddSettings, fault::Phase::Idle);
+        }
+        if self.faults.has(Fault::SlowLink) {
+            let slow = topology.index(many);
+            self.links.slow(slow, topology.pick([200, 2_000, 20_000]));
+        }
+        if self.faults.has(Fault::Doubled) && (3..=FULL_MESH).contains(&many) {
+            // The last device has the name of the first, at an address of its own.
+            let (first, last) = (0, many - 1);
+            self.faults.count(Fault::Doubled, fault::Phase::Idle);
+            let (id, place) = (self.nodes[first].id.clone(), self.nodes[last].address);
+            self.oracle.rename(last, id.clone());
+            self.oracle.doubled = true;
+            let device = self.device(last, &id, place, 0, Restored::default());
+            let node = &mut self.nodes[last];
+            (node.id, node.doubles) = (id, Some(first));
+            node.subject = Subject::new(device, self.defect);
+        }
+    }
+
+    fn device(&self, number: usize, id: &DeviceId, at: SocketAddr, boot: u64, restored: Restored) -> Device {
+        let mut choices = Choices::split(self.plan.seed ^ boot.rotate_left(32), "secrets");
+        let secret = choices.draw() ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let me = Identity { device: id.clone(), address: Some(at) };
+        Device::new(me, Seed::from(secret), self.config(number), restored)
+    }
+
+    fn config(&self, _number: usize) -> Config {
+        self.plan.config.clone()
+    }
+
+    /// The first inputs of a start.
+    fn begin(&mut self, node: usize) {
+        let (npu, available) = (self.nodes[node].npu, self.nodes[node].available);
+        let sensors = self.nodes[node].sensors;
+        self.feed(node, Input::SensorsRead(sensors));
+        self.feed(node, executor(available, npu));
+        let lines = self.lines_for(node);
+        self.feed(node, Input::PeersEdited(lines));
+    }
+
+    /// peers.txt of a device, as a person would write it now.
+    fn lines_for(&self, node: usize) -> Vec<(DeviceId, SocketAddr)> {
+        let known = if node < self.hubs { self.nodes.len() } else { self.hubs };
+        let me = &self.nodes[node].id;
+        // A device that has another's name is in nobody's file: it makes itself known.
+        let devices = self.nodes[..known].iter().filter(|other| other.doubles.is_none() && other.id != *me);
+        let devices = devices.map(|other| (other.id.clone(), other.address));
+        devices.chain(self.shells.iter().map(|shell| (shell.id.clone(), shell.address))).collect()
+    }
+
+    fn later(&mut self, after: Duration, what: Happens) {
+        self.queue.push(self.now.saturating_add(after), what);
+    }
+
+    fn happen(&mut self, what: Happens) {
+        // A device that sleeps gets everything when it wakes, in order.
+        let sleeper = match &what {
+            Happens::Wake(node)
+            | Happens::Input(node, ..)
+            | Happens::Bytes(node, ..)
+            | Happens::Written(node, ..)
+            | Happens::GiveUp(node, ..)
+            | Happens::Sensors(node) => Some(*node),
+            _ => None,
+        };
+        if let Some(node) = sleeper
+            && let Power::Asleep(until) = self.nodes[node].power
+            && until > self.now
+        {
+            if matches!(what, Happens::Wake(_)) {
+                self.nodes[node].wake = Some(until);
+            }
+            return self.queue.push(until, what);
+        }
+        match what {
+            Happens::Wake(node) => self.wake(node),
+            Happens::Input(node, boot, input) => self.happen_to(node, boot, *input),
+            Happens::Bytes(node, source, bytes) => self.read(node, source, &bytes),
+            Happens::Written(node, boot, record) => self.written(node, boot, *record),
+            Happens::Ask(ask) => self.ask(&ask),
+            Happens::GiveUp(node, boot, task) => {
+                if self.is_on(node) && self.nodes[node].boot == boot {
+                    let phase = self.phase_of(node);
+                    self.faults.count(Fault::Cancelled, phase);
+                    self.feed(node, Input::Cancel { task });
+                }
+            }
+            Happens::Sensors(node) => self.sense(node),
+            Happens::Strike(fault) => self.strike(fault),
+            Happens::Falls(node, fault) => self.falls(node, fault),
+            Happens::Return(node) => self.come_back(node),
+            Happens::Awake(node) => {
+                if self.nodes[node].power == Power::Asleep(self.now) {
+                    self.nodes[node].power = Power::On;
+                    self.draw(node, Mark::Up, "wakes up");
+                    self.say(|w| format!("{:<5} wakes up", w.nodes[node].id));
+                }
+            }
+            Happens::Unclog(device) => self.links.unclog(device),
+            Happens::Mend(from, to) => self.links.mend(from, to),
+            Happens::Reunite => self.links.part(Vec::new()),
+            Happens::Heal => self.heal(),
+            Happens::AskAgain => self.ask_again(),
+            Happens::ShellDone(shell, boot, job) => self.shell_done(shell, boot, *job),
+            Happens::ShellAsks(shell) => self.shell_asks(shell),
+        }
+    }
+
+    fn is_on(&self, node: usize) -> bool {
+        !matches!(self.nodes[node].power, Power::Off { .. })
+    }
+
+    fn wake(&mut self, node: usize) {
+        if !self.is_on(node) || self.nodes[node].wake != Some(self.now) {
+            return;
+        }
+        self.nodes[node].wake = None;
+        let device_now = self.nodes[node].clock.of(self.now);
+        match self.nodes[node].subject.deadline() {
+            Some((due, _)) if due <= device_now => self.feed(node, Input::Wake),
+            _ => self.set_alarm(node),
+        }
+    }
+
+    /// The next wake-up of a device, unless an earlier one is set.
+    fn set_alarm(&mut self, node: usize) {
+        let Some((due, _)) = self.nodes[node].subject.deadline() else { return };
+        let mut at = self.nodes[node].clock.when(due).max(self.now);
+        if self.stormy() && self.faults.has(Fault::OddWakes) && self.storm.percent(10) {
+            self.faults.count(Fault::OddWakes, fault::Phase::Idle);
+            at += self.storm.millis(0, 1_900);
+            if self.storm.percent(50) {
+                let (early, boot) = (self.storm.millis(0, 500), self.nodes[node].boot);
+                self.later(early, Happens::Input(node, Some(boot), Box::new(Input::Wake)));
+            }
+        }
+        if self.nodes[node].wake.is_none_or(|set| at < set || set < self.now) {
+            self.nodes[node].wake = Some(at);
+            self.queue.push(at, Happens::Wake(node));
+        }
+    }
+
+    fn happen_to(&mut self, node: usize, boot: Option<u64>, input: Input) {
+        let it = &self.nodes[node];
+        if !self.is_on(node) || boot.is_some_and(|boot| boot != it.boot) {
+            return;
+        }
+        let nobody_cares = match &input {
+            Input::Delivered { send } | Input::SendFailed { send, .. } => it.abandoned.contains(send),
+            Input::Generated { run, .. } => it.stopped.contains(run) || !it.runs.contains_key(run),
+            Input::Ran { run, .. } => {
+                if it.liar {
+                    return;
+                }
+                !it.stopped.contains(run) && !it.runs.contains_key(run)
+            }
+            _ => false,
+        };
+        if nobody_cares {
+            return;
+        }
+        if let Input::Ran { run, .. } = &input {
+            self.nodes[node].runs.remove(run);
+            self.nodes[node].stopped.remove(run);
+        }
+        self.feed(node, input);
+    }
+
+    /// Hands an input to a device, checks all rules, and does what it asks for.
+    fn feed(&mut self, node: usize, input: Input) {
+        self.say(|w| format!("{:<5} <- {}", w.nodes[node].id, trace::input(&input)));
+        let now = self.nodes[node].clock.of(self.now);
+        let twin = self.plan.twins.then(|| (self.nodes[node].subject.clone(), input.clone()));
+        self.oracle.before(node, now, &input);
+        let mut out = std::mem::take(&mut self.out);
+        let it = &mut self.nodes[node];
+        it.subject.handle(now, input, &mut out);
+        it.latest = it.latest.max(now);
+        if let Some((mut twin, input)) = twin {
+            let mut twins = Outbox::default();
+            twin.handle(now, input, &mut twins);
+            if twins != out || twin.device() != it.subject.device() {
+                self.oracle.violate("S13", || format!("{} does not do the same twice", it.id));
+            }
+        }
+        if self.events.is_multiple_of(self.check_every) {
+            self.inspect(node);
+        }
+        let peers = self.nodes.len() + self.shells.len();
+        self.oracle.after(node, now, &out, peers);
+        for event in &out.events {
+            if let Some(page) = &mut self.page {
+                page.event(node, self.now, event);
+            }
+            self.say(|w| format!("{:<5}  * {}", w.nodes[node].id, trace::event(event)));
+        }
+        out.events.clear();
+        let mut actions = std::mem::take(&mut out.actions);
+        for action in actions.drain(..) {
+            self.act(node, action);
+        }
+        out.actions = actions;
+        self.out = out;
+        self.set_alarm(node);
+    }
+
+    /// S10, S12, and what the device says of itself.
+    fn inspect(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        it.subject.device().check();
+        for usage in it.subject.device().usage() {
+            let peak = self.peaks.entry(usage.what).or_default();
+            if usage.size > peak.0 {
+                *peak = (usage.size, usage.limit);
+            }
+            // A question to a device that was not greeted puts a HELLO before itself, on top of the limit.
+            let greetings = if usage.what == "outgoing" { self.nodes.len() + self.shells.len() } else { 0 };
+            // What an earlier start accepted is taken up again, also where outcomes could not be written.
+            let taken_up = usage.what == "tasks" && it.boot > 0 && it.store.is_some();
+            if usage.size > usage.limit + greetings && !taken_up {
+                self.oracle.violate("S10", || {
+                    format!("{}: {} are {} of {}", it.id, usage.what, usage.size, usage.limit)
+                });
+            }
+        }
+        if let Some((due, why)) = it.subject.deadline()
+            && due <= it.latest
+        {
+            self.oracle
+                .violate("S12", || format!("{}: {why}, due at {due}, is not done at {}", it.id, it.latest));
+        }
+    }
+
+    /// The first rule that did not hold.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.oracle.violation.as_ref()
+    }
+}
+
+/// A name of a device or shell device.
+fn name(letter: char, number: usize) -> DeviceId {
+    // A letter and digits are always a name.
+    #[allow(clippy::expect_used, reason = "a letter and digits are always a device id")]
+    DeviceId::new(&format!("{letter}{number}")).expect("a letter and digits")
+}
+
+/// The address of a device after so many moves; [`place`] reads it back.
+fn address(number: usize, moves: u32) -> SocketAddr {
+    let bits = (10 << 24) | ((moves % 32) << 18) | u32::try_from(number).unwrap_or(0) & 0x3_ffff;
+    SocketAddr::from((bits.to_be_bytes(), 9999))
+}
+
+/// Which device once had an address.
+fn place(address: SocketAddr) -> Option<usize> {
+    let std::net::IpAddr::V4(ip) = address.ip() else { return None };
+    usize::try_from(u32::from_be_bytes(ip.octets()) & 0x3_ffff).ok()
+}
+
+fn executor(available: bool, npu: bool) -> Input {
+    let why = String::new();
+    Input::ExecutorChanged(bidmesh_core::input::Executor { available, npu, slots: None, why })
+}

@@ -1,0 +1,250 @@
+//! The world that a seed draws: how many devices of which kind, what they are asked, what goes wrong. Topology,
+//! workload and faults come from streams of their own, so each can be cut down while the others stay.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use bidmesh_core::Config;
+use bidmesh_core::config::Admit;
+use bidmesh_core::policy::Policy;
+
+use super::choices::Choices;
+use super::fault::{Fault, Faults};
+
+/// How large a world may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// As the swarm draws it: mostly 2 to 8, sometimes up to 200.
+    Drawn,
+    /// So many bidmesh devices.
+    Devices(usize),
+}
+
+/// What is left out of a drawn world, to make a failure smaller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Without {
+    /// Fault kinds that do not happen.
+    pub faults: Vec<Fault>,
+    /// Prompts that are not asked, by number.
+    pub tasks: Vec<usize>,
+    /// Only so many of the devices.
+    pub devices: Option<usize>,
+    /// No shell devices.
+    pub shells: bool,
+    /// Events of the storm that do not happen, by number ([`World::optional`](super::World::optional)).
+    pub events: BTreeSet<u64>,
+}
+
+/// One prompt of the workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Its number.
+    pub number: usize,
+    /// When.
+    pub at: Duration,
+    /// At which device; taken modulo the devices.
+    pub device: usize,
+    /// The person gives up after this time.
+    pub cancel_after: Option<Duration>,
+    /// Only so many devices are asked, others each time; else all, or some as it is drawn.
+    pub among: Option<usize>,
+    /// Nothing else about it is drawn: no deadline, no policy of its own.
+    pub plain: bool,
+    /// Only the auction is asked for.
+    pub dry: bool,
+    /// Seed of everything else about it.
+    pub draw: u64,
+}
+
+/// A drawn world.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Of this seed.
+    pub seed: u64,
+    /// bidmesh devices.
+    pub devices: usize,
+    /// Shell devices.
+    pub shells: usize,
+    /// Faults happen until then.
+    pub storm: Duration,
+    /// What is asked.
+    pub asks: Vec<Ask>,
+    /// Which faults, and how often.
+    pub faults: Faults,
+    /// Every message is written as bytes and read again.
+    pub bytes: bool,
+    /// Every input is handled twice, side by side.
+    pub twins: bool,
+    /// Settings of all devices.
+    pub config: Config,
+    /// Percent of devices with a store.
+    pub stores: u64,
+    /// After the storm most devices are dead for good, and the rest must still work.
+    pub small_core: bool,
+    /// Events of the storm that do not happen.
+    pub without: BTreeSet<u64>,
+    /// What is other than the seed says.
+    pub varied: Varied,
+}
+
+/// What may be changed in a world although an outcome should stay as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Varied {
+    /// Other latencies, so another order of everything.
+    pub links: u64,
+    /// The first letter of bidmesh devices' names.
+    pub letter: char,
+    /// The last device has the highest load and no NPU.
+    pub last_is_worst: bool,
+    /// Loads stay as they are.
+    pub steady: bool,
+}
+
+impl Varied {
+    /// Nothing.
+    pub const NOTHING: Self = Self { links: 0, letter: 'D', last_is_worst: false, steady: false };
+}
+
+impl Plan {
+    /// The world of a seed.
+    pub fn draw(seed: u64, size: Size, without: &Without) -> Self {
+        let mut topology = Choices::split(seed, "topology");
+        let drawn = match topology.below(200) {
+            0 => topology.between(64, 200),
+            1..20 => topology.between(9, 24),
+            _ => topology.between(2, 8),
+        };
+        let drawn = usize::try_from(drawn).unwrap_or(2);
+        let devices = if let Size::Devices(devices) = size { devices } else { drawn };
+        let devices = without.devices.map_or(devices, |fewer| devices.min(fewer)).max(1);
+        let shells = if topology.percent(50) { 1 + topology.index(3) } else { 0 };
+        let (bytes, twins) = (topology.percent(25), topology.percent(12));
+        let stores = topology.pick([0, 0, 50, 100]);
+        let small_core = topology.percent(70);
+
+        let mut faults = Faults::draw(&mut Choices::split(seed, "faults"));
+        without.faults.iter().for_each(|fault| faults.arm(*fault, 0));
+        let storm = Duration::from_secs(120);
+        let asks = workload(seed, storm, &faults)
+            .into_iter()
+            .filter(|ask| !without.tasks.contains(&ask.number))
+            .collect();
+        let config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
+        Self {
+            seed,
+            devices,
+            shells: if without.shells { 0 } else { shells },
+            storm,
+            asks,
+            faults,
+            bytes,
+            // Twice the memory and time: for small worlds.
+            twins: twins && devices <= 24,
+            config,
+            stores,
+            small_core,
+            without: without.events.clone(),
+            varied: Varied::NOTHING,
+        }
+    }
+}
+
+fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
+    let mut choices = Choices::split(seed, "workload");
+    let number = choices.pick([1, 2, 4, 8, 12, 20]);
+    let spread = u64::try_from(storm.as_millis()).unwrap_or(u64::MAX) / 2;
+    let mut asks: Vec<Ask> = (0..number)
+        .map(|number| {
+            let (at, device, draw) = (choices.millis(0, spread), choices.index(1 << 16), choices.draw());
+            let after = choices.millis(0, 20_000);
+            let cancelled = choices.percent(faults.rate(Fault::Cancelled).max(5));
+            let cancel_after = (cancelled && faults.has(Fault::Cancelled)).then_some(after);
+            Ask { number, at, device, cancel_after, among: None, plain: false, dry: false, draw }
+        })
+        .collect();
+    if faults.has(Fault::Burst) {
+        let (at, device) = (choices.millis(0, spread), choices.index(1 << 16));
+        let many = choices.pick([10, 30, 100]);
+        asks.extend((0..many).map(|n| {
+            let number = asks_number(number, n);
+            Ask {
+                number,
+                at,
+                device,
+                cancel_after: None,
+                among: None,
+                plain: false,
+                dry: false,
+                draw: choices.draw(),
+            }
+        }));
+    }
+    asks
+}
+
+const fn asks_number(before: usize, n: usize) -> usize {
+    before + n
+}
+
+/// The settings of all devices: the defaults, or extremes of them.
+fn settings(choices: &mut Choices, odd: bool) -> Config {
+    let mut config = Config::default();
+    config.work.slots = choices.pick([1, 1, 2, 4]);
+    config.limits.decisions = 8;
+    config.prompt_in_bid_request = choices.percent(10);
+    if choices.percent(20) {
+        config.policy = Policy::Weighted;
+    }
+    if !odd {
+        return config;
+    }
+    let s = Duration::from_secs;
+    config.admit = choices.pick([Admit::Hello, Admit::Hello, Admit::Listed, Admit::Any]);
+    config.timing.bid_deadline = choices.pick([s(3), s(10), s(60)]);
+    config.timing.patience = choices.pick([Duration::ZERO, s(1), s(5)]);
+    config.timing.busy_pause = choices.pick([Duration::ZERO, s(2), s(20)]);
+    config.timing.result_timeout = choices.pick([s(5), s(60), s(300)]);
+    config.timing.run_limit = choices.pick([s(60), s(600), s(1800)]);
+    config.timing.belief = choices.pick([Duration::ZERO, s(5), s(30)]);
+    config.timing.progress_interval = choices.pick([Duration::ZERO, Duration::from_millis(100), s(5)]);
+    config.timing.ageing = choices.pick([Duration::ZERO, s(30), s(3600)]);
+    config.limits.attempts = choices.pick([1, 2, 3, 10]);
+    config.limits.auctions = choices.pick([1, 5, 20]);
+    config.limits.tasks = choices.pick([2, 20, 10_000]);
+    config.limits.tasks_per_client = choices.pick([1, 5, 8_000]);
+    config.limits.closed_tasks = choices.pick([1, 4, 1024]);
+    config.limits.tombstones = choices.pick([1, 16, 4096]);
+    config.limits.kept_results = choices.pick([1, 3, 64]);
+    config.limits.outgoing = choices.pick([8, 64, 4096]);
+    config.limits.pieces = choices.pick([1, 64]);
+    config.limits.output_bytes = choices.pick([64, 4096, 1 << 20]);
+    config.limits.decision_lines = choices.pick([1, 1024]);
+    config
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} bidmesh devices, {} shell devices, {} prompts{}{}",
+            self.seed,
+            self.devices,
+            self.shells,
+            self.asks.len(),
+            if self.bytes { ", every message as bytes" } else { "" },
+            if self.twins { ", every input twice" } else { "" },
+        )?;
+        writeln!(
+            f,
+            "slots {}, policy {}, {} % with a store, {} core after the storm",
+            self.config.work.slots,
+            self.config.policy,
+            self.stores,
+            if self.small_core { "a small" } else { "a whole" },
+        )?;
+        let armed: Vec<String> =
+            self.faults.armed().map(|x| format!("{} {} %", x.number(), self.faults.rate(x))).collect();
+        write!(f, "faults: {}", if armed.is_empty() { "none".into() } else { armed.join(", ") })
+    }
+}

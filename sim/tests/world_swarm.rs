@@ -1,0 +1,84 @@
+//! The world tier as plain tests: a few hundred seeds, the same bytes twice, planted defects, a herd, known seeds.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::process::Command;
+
+use bidmesh_sim::campaign::{self, Swarm};
+use bidmesh_sim::known_seeds;
+use bidmesh_sim::scenario::{SCENARIOS, Scenario};
+use bidmesh_sim::world::fault::Fault;
+use bidmesh_sim::world::plan::{Size, Without};
+use bidmesh_sim::world::{Defect, World};
+
+const fn few(worlds: u64) -> Swarm {
+    Swarm { from: 0, worlds, limit: None, threads: None }
+}
+
+#[test]
+fn a_few_hundred_worlds_break_no_rule() {
+    let report = campaign::swarm(few(200), |_| {});
+    assert!(report.failure.is_none(), "{report}");
+    assert_eq!(report.worlds, 200);
+}
+
+#[test]
+fn known_seeds_stay_mended() {
+    for known in known_seeds("world") {
+        let summary = campaign::play(known.seed, Size::Drawn, &Without::default(), None);
+        assert_eq!(summary.violation, None, "seed {}: {}", known.seed, known.found);
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_in_two_processes() {
+    let run = |seed: u64| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_bidmesh-sim"))
+            .args(["run", &seed.to_string()])
+            .output()
+            .unwrap();
+        ran.stdout
+    };
+    for seed in 0..10 {
+        let first = run(seed);
+        assert!(first.len() > 1_000, "seed {seed} prints what happens");
+        assert!(first == run(seed), "seed {seed} is not the same twice");
+    }
+}
+
+#[test]
+fn planted_defects_are_found() {
+    for defect in Defect::ALL {
+        let (seed, violation) = campaign::find(*defect, 1_000).unwrap();
+        assert!(defect.rules().contains(&violation.rule), "{defect:?} at seed {seed}: {violation}");
+    }
+}
+
+#[test]
+fn every_story_has_a_good_end() {
+    for scenario in SCENARIOS.into_iter().filter(|scenario| scenario.name != "herd") {
+        let summary = World::new(scenario.plan(1), None).play();
+        assert_eq!(summary.violation, None, "{}", scenario.name);
+    }
+}
+
+#[test]
+fn a_herd_of_a_thousand_answers_every_prompt() {
+    let summary = World::new(Scenario::find("herd").unwrap().plan(1), None).play();
+    assert_eq!(summary.violation, None);
+    assert!(summary.outcomes.values().sum::<u64>() >= 8, "{:?}", summary.outcomes);
+}
+
+#[test]
+fn the_table_says_what_happened_and_what_never_did() {
+    let report = campaign::swarm(few(20), |_| {});
+    let table = report.to_string();
+    for fault in Fault::ALL {
+        let row = format!("{:<5} {}", fault.number(), fault.words());
+        assert_eq!(table.matches(&row).count(), 1, "{table}");
+    }
+    let missing = report.missing_faults();
+    assert!(!missing.is_empty(), "twenty worlds cannot meet everything");
+    assert!(table.contains(&format!("never happened: {}", missing.join(", "))), "{table}");
+    assert!(table.ends_with("no rule was broken"), "{table}");
+}
