@@ -1,8 +1,9 @@
 //! The phones of this machine: which phone of adb is which device of the mesh, and what the laptop does with one.
 //!
-//! `probe` asks a phone how it is, `plan` decides what it needs, `transfer` copies files that may break off,
-//! `program` finds the program for its processor, `remote` starts, stops and talks to the device on it.
+//! `probe` asks a phone how it is, `names` says what it is called, `plan` what it needs, `transfer` copies files that may
+//! break off, `program` finds the program for its processor, `remote` starts, stops and talks to the device on it.
 
+mod names;
 pub mod plan;
 pub mod probe;
 pub mod program;
@@ -18,12 +19,16 @@ use clap::Args;
 use crate::adb::{Adb, AdbError};
 use crate::device::of_files;
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use remote::Remote;
 
 /// Where the mesh is on a phone. Nothing is written there outside of it.
 pub const MESH: &str = "/data/local/tmp/mesh";
 /// The program on a phone.
 pub const PROGRAM: &str = "/data/local/tmp/mesh/bidmesh";
+/// Shell functions that find what runs on a phone. They must not be found themselves: the shell's own command line holds
+/// them.
+const RUNNING: &str = include_str!("phones/running.sh");
 /// What stands for all phones of the map.
 const ALL: &str = "all";
 
@@ -111,10 +116,16 @@ impl Phones {
     }
 }
 
+/// What went wrong with adb itself, as the end of a command.
+pub fn adb_failed(error: &AdbError) -> Failure {
+    let code = if matches!(error, AdbError::NotInstalled(_)) { "no_adb" } else { "adb_broken" };
+    Failure::new(Exit::Failed, code, error.to_string())
+}
+
 /// What went wrong with a phone, as the end of a command.
 pub fn failed(id: &DeviceId, error: &AdbError) -> Failure {
     let code = match error {
-        AdbError::NotInstalled(_) => return Failure::new(Exit::Failed, "no_adb", error.to_string()),
+        AdbError::NotInstalled(_) => return adb_failed(error),
         AdbError::Gone => "phone_gone",
         AdbError::Unauthorized => "unauthorized_phone",
         AdbError::Full => "disk_full",
@@ -122,6 +133,18 @@ pub fn failed(id: &DeviceId, error: &AdbError) -> Failure {
         AdbError::Refused { .. } | AdbError::Other(_) => "failed",
     };
     Failure::new(Exit::Failed, code, format!("{id}: {error}"))
+}
+
+/// The end of a command that was for `phones` phones: one phone's failure as it is, of several each on its line.
+pub fn ended(output: &Output, phones: usize, failures: Vec<Failure>) -> Result<Exit, Failure> {
+    match (failures.as_slice(), phones) {
+        ([], _) => Ok(Exit::Ok),
+        ([failure], 1) => Err(failure.clone()),
+        (failures, _) => {
+            failures.iter().for_each(|failure| output.failure(failure));
+            Err(Failure::silent(Exit::Failed))
+        }
+    }
 }
 
 #[cfg(test)]

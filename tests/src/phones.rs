@@ -1,10 +1,11 @@
 //! Phones without phones: the real `adb` with a server of its own, and a device side for each phone
 //! (`tests/phones/fake_adbd.py`) with its own files and processes, on loopback addresses.
 
+mod phone;
+
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -18,12 +19,11 @@ use crate::binary::bidmesh_binary;
 use crate::port::Port;
 use crate::process::{Finished, Process};
 use crate::setup::leave_out;
-use crate::wait::{try_until, wait_until};
+use crate::wait::wait_until;
+pub use phone::Phone;
 
 const SOON: Duration = Duration::from_secs(60);
 const COMMAND: Duration = Duration::from_secs(240);
-/// The machine that runs the tests may be hot, or its battery low.
-const SETTINGS: &str = "work.battery_min = 0\nwork.heat_max = 125\nsensors.processor_heat_max = 125\n";
 
 /// A laptop with phones.
 #[derive(Debug)]
@@ -33,17 +33,6 @@ pub struct Laptop {
     phones: Vec<Phone>,
     _server: Process,
     home: TempDir,
-}
-
-/// One phone.
-#[derive(Debug)]
-pub struct Phone {
-    name: String,
-    adb: Port,
-    mesh: Port,
-    daemon: Option<Process>,
-    root: PathBuf,
-    qemu: Option<String>,
 }
 
 /// Whether this machine can play phones; where it cannot, the calling test is left out.
@@ -81,10 +70,28 @@ impl Laptop {
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         environment(&mut command, home.path(), server.number());
         let process = Process::spawn(&mut command, Stdio::null());
+        // An adb that finds none would start one of its own.
+        wait_until(SOON, "adb's server", || TcpStream::connect(("127.0.0.1", server.number())).ok());
         let mut laptop = Self { server, phones: Vec::new(), _server: process, home };
         for name in names {
             laptop.attach(name);
         }
+        laptop
+    }
+
+    /// One with phones that can run prompts and that `setup` made devices: `Device_A`, `Device_B` and so on, in the order
+    /// of their serial numbers.
+    ///
+    /// # Panics
+    /// If one of them does not get there.
+    pub fn set_up(names: &[&str]) -> Self {
+        let laptop = Self::with(names);
+        for name in names {
+            laptop.phone(name).has_runner(&format!("Phone {name} says"));
+        }
+        let report = laptop.setup(&[]);
+        let devices = report["devices"].as_array().expect("a list of devices");
+        assert!(devices.iter().all(|device| device["state"] == "ready"), "{report:#}");
         laptop
     }
 
@@ -143,12 +150,12 @@ impl Laptop {
         self.connect(name);
     }
 
-    /// A phone.
+    /// A phone, by its name in the test, or by the id that the device map has for it.
     ///
     /// # Panics
     /// If there is none of this name.
     pub fn phone(&self, name: &str) -> &Phone {
-        self.phones.iter().find(|phone| phone.name == name).expect("a phone of this name")
+        &self.phones[self.place(name)]
     }
 
     /// The same, to be changed.
@@ -156,7 +163,15 @@ impl Laptop {
     /// # Panics
     /// If there is none of this name.
     pub fn phone_mut(&mut self, name: &str) -> &mut Phone {
-        self.phones.iter_mut().find(|phone| phone.name == name).expect("a phone of this name")
+        let place = self.place(name);
+        &mut self.phones[place]
+    }
+
+    fn place(&self, name: &str) -> usize {
+        let map = self.map();
+        let mapped = |phone: &Phone| map.contains(&format!("{name}:{}:", phone.serial()));
+        let place = self.phones.iter().position(|phone| phone.name == name || mapped(phone));
+        place.unwrap_or_else(|| panic!("no phone is called {name}; the device map:\n{map}"))
     }
 
     /// adb as this laptop has it.
@@ -194,6 +209,28 @@ impl Laptop {
     /// Starts a command of `bidmesh`.
     pub fn spawn(&self, arguments: &[&str]) -> Background {
         Background::spawn(&mut self.command(arguments))
+    }
+
+    /// Starts a command of `bidmesh` on a terminal; what is written into the file is typed there.
+    ///
+    /// # Panics
+    /// If the machine has no `script` or `mkfifo`.
+    pub fn at_terminal(&self, arguments: &[&str]) -> (Background, fs::File) {
+        let typed = self.home.path().join("typed");
+        let made = Command::new("mkfifo").arg(&typed).status().expect("mkfifo can be started");
+        assert!(made.success(), "a pipe cannot be made: {made}");
+        let words: Vec<String> = [bidmesh_binary().to_str().expect("a plain path")]
+            .iter()
+            .chain(arguments)
+            .map(|word| format!("'{word}'"))
+            .collect();
+        let mut terminal = Command::new("sh");
+        terminal.arg("-c").arg("exec script -qec \"$0\" /dev/null < \"$1\"").arg(words.join(" ")).arg(&typed);
+        self.environment(&mut terminal);
+        let terminal = Background::spawn(&mut terminal);
+        let person =
+            fs::OpenOptions::new().write(true).open(&typed).expect("the terminal reads what is typed");
+        (terminal, person)
     }
 
     /// Runs a command with `--json`; its last object, however it ends.
@@ -262,232 +299,10 @@ pub fn phone_binary() -> &'static Path {
     path
 }
 
-impl Phone {
-    fn new(name: &str, root: &Path) -> Self {
-        let phone = Self {
-            name: name.to_owned(),
-            adb: Port::free(),
-            mesh: Port::on_its_own_address(),
-            daemon: None,
-            root: root.to_owned(),
-            qemu: None,
-        };
-        fs::create_dir_all(phone.dir()).expect("a writable folder");
-        fs::create_dir_all(root.join("faults")).expect("a writable folder");
-        phone.has_androids_tools();
-        phone.has_abi(match env::consts::ARCH {
-            "aarch64" => "arm64-v8a",
-            other => other,
-        });
-        phone.moves_to(&phone.address().ip().to_string());
-        phone.program("dumpsys", "echo '  level: 81'; echo '  temperature: 312'");
-        // All phones share the ports of this machine: each listens at an address of its own.
-        let settings = format!("listen = \"{}\"\n{SETTINGS}", phone.address());
-        fs::write(phone.dir().join("config.toml"), settings).expect("a writable folder");
-        phone
-    }
-
-    /// The shell and the tools that Android has, where this machine has them: mksh and toybox.
-    fn has_androids_tools(&self) {
-        let folder = self.root.join("system/bin");
-        fs::create_dir_all(&folder).expect("a writable folder");
-        let installed = |name: &str| {
-            let path = env::var_os("PATH").unwrap_or_default();
-            env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
-        };
-        let (Some(mksh), Some(toybox)) = (installed("mksh"), installed("toybox")) else {
-            leave_out("mksh or toybox, Android's shell and tools (the host's are used)");
-            return;
-        };
-        fs::copy(mksh, folder.join("sh")).expect("a readable program");
-        fs::copy(&toybox, folder.join("toybox")).expect("a readable program");
-        let applets = Command::new(toybox).output().expect("toybox lists what it has").stdout;
-        for applet in String::from_utf8_lossy(&applets).split_whitespace().filter(|name| *name != "sh") {
-            std::os::unix::fs::symlink("toybox", folder.join(applet)).expect("a writable folder");
-        }
-    }
-
-    fn has_abi(&self, abi: &str) {
-        self.program(
-            "getprop",
-            &format!(
-                "case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"
-            ),
-        );
-    }
-
-    /// Its name in the test.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its serial number for adb.
-    pub fn serial(&self) -> String {
-        self.adb.address().to_string()
-    }
-
-    /// Where its device listens.
-    pub fn address(&self) -> SocketAddr {
-        self.mesh.address()
-    }
-
-    /// Its mesh directory, as this machine sees it.
-    pub fn dir(&self) -> PathBuf {
-        self.root.join("data/local/tmp/mesh")
-    }
-
-    /// The text of a file of its mesh directory; empty if it is not there.
-    pub fn file(&self, name: &str) -> String {
-        fs::read_to_string(self.dir().join(name)).unwrap_or_default()
-    }
-
-    /// A program of its system: a shell script.
-    ///
-    /// # Panics
-    /// If there is no room for it.
-    pub fn program(&self, name: &str, script: &str) {
-        let folder = self.root.join("system/bin");
-        fs::create_dir_all(&folder).expect("a writable folder");
-        write_program(&folder.join(name), script);
-    }
-
-    /// A program anywhere on it, such as `data/local/tmp/genie/genie-t2t-run`: a shell script.
-    ///
-    /// # Panics
-    /// If there is no room for it.
-    pub fn program_at(&self, path: &str, script: &str) {
-        let path = self.root.join(path);
-        fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable folder");
-        write_program(&path, script);
-    }
-
-    /// A file of its system, such as `vendor/lib64/libQnnHtp.so`. Before it boots.
-    ///
-    /// # Panics
-    /// If there is no room for it.
-    pub fn system_file(&self, path: &str, text: &str) {
-        let path = self.root.join(path);
-        fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable folder");
-        fs::write(path, text).expect("a writable folder");
-    }
-
-    /// Its Wi-Fi gives it this address.
-    pub fn moves_to(&self, ip: &str) {
-        self.program("ip", &format!("echo '31: wlan0    inet {ip}/24 brd 127.0.0.255 scope global wlan0'"));
-    }
-
-    /// It has the shell mesh's model script, which answers this and the prompt.
-    ///
-    /// # Panics
-    /// If there is no room for it.
-    pub fn has_runner(&self, answer: &str) {
-        let path = self.dir().join("run_slm.sh");
-        write_program(&path, &format!("printf '%s\\n' \"{answer}: $(cat \"$1\")\""));
-        // As the shell mesh leaves it: run by `sh`.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a file of ours");
-    }
-
-    /// It runs the shell mesh's listener under this id, and knows nobody. Returns when it listens.
-    ///
-    /// # Panics
-    /// If it does not get there.
-    pub fn runs_the_listener(&self, id: &str, laptop: &Laptop) {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("shell-mesh");
-        fs::copy(scripts.join("mesh_listener.sh"), self.dir().join("mesh_listener.sh"))
-            .expect("a writable folder");
-        fs::write(self.dir().join("my_info.txt"), format!("{id}:{}\n", self.address()))
-            .expect("a writable folder");
-        let start = "cd /data/local/tmp/mesh; MESH_NC='nc.openbsd' MESH_HELLO_ATTEMPTS=2 \
-                     nohup sh ./mesh_listener.sh >/dev/null 2>&1 </dev/null &";
-        laptop.adb(&["-s", &self.serial(), "shell", start]);
-        self.wait_for(&format!("mesh_{id}.log"), "[LISTEN]", SOON);
-    }
-
-    /// What is in its mesh directory.
-    ///
-    /// # Panics
-    /// If it has none.
-    pub fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.dir()).expect("a mesh directory").flatten();
-        names.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-    }
-
-    /// Something is wrong with it: a fault of `fake_adbd.py`.
-    ///
-    /// # Panics
-    /// If there is no room for it.
-    pub fn fault(&self, name: &str, value: &str) {
-        fs::write(self.root.join("faults").join(name), value).expect("a writable folder");
-    }
-
-    /// The fault is gone.
-    pub fn mend(&self, name: &str) {
-        let _ = fs::remove_file(self.root.join("faults").join(name));
-    }
-
-    /// Switches it on (again), with the files that it has.
-    ///
-    /// # Panics
-    /// If it does not come up.
-    pub fn boot(&mut self) {
-        self.daemon = None;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("phones/fake_adbd.py");
-        let log = self.root.join("../").join(format!("{}.log", self.name));
-        let mut command = Command::new("python3");
-        command.arg(script);
-        if let Some(qemu) = &self.qemu {
-            command.arg("--qemu").arg(qemu);
-        }
-        command.arg(format!("{}:{}", self.adb.number(), self.root.display()));
-        let file = fs::File::create(&log).expect("a writable folder");
-        command.stdout(file.try_clone().expect("a file can be shared")).stderr(file);
-        let mut daemon = Process::spawn(&mut command, Stdio::null());
-        wait_until(SOON, "a phone to boot", || {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            assert!(daemon.status().is_none(), "the phone {} does not boot: {said}", self.name);
-            said.contains("ready ").then_some(())
-        });
-        self.daemon = Some(daemon);
-    }
-
-    /// Its battery is taken out.
-    pub fn power_off(&mut self) {
-        self.daemon = None;
-    }
-
-    /// The process id that its device has on it, from its control file.
-    pub fn device_process(&self) -> Option<u64> {
-        let control: Value = serde_json::from_str(&self.file("control.json")).ok()?;
-        control["pid"].as_u64()
-    }
-
-    /// Waits until a file of its mesh directory holds `text`.
-    ///
-    /// # Panics
-    /// If it does not by `deadline`; shows the file.
-    pub fn wait_for(&self, name: &str, text: &str, deadline: Duration) {
-        try_until(deadline, || self.file(name).contains(text).then_some(())).unwrap_or_else(|| {
-            panic!(
-                "waited {deadline:?} in vain for {text:?} in {name} of {}:\n{}",
-                self.name,
-                self.file(name)
-            )
-        });
-    }
-}
-
 /// Runs a command to its end.
 ///
 /// # Panics
 /// If it does not end in time.
 pub fn run_to_end(command: &mut Command) -> Finished {
     Process::run(command, b"", COMMAND)
-}
-
-fn write_program(path: &Path, script: &str) {
-    // Replaced as a whole: it may be running.
-    let new = path.with_extension("new");
-    fs::write(&new, format!("#!/bin/sh\n{script}\n")).expect("a writable folder");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("a file of ours");
-    fs::rename(&new, path).expect("a writable folder");
 }

@@ -12,43 +12,17 @@ use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
-use bidmesh_tests::{Background, Laptop, Phone, can_play_phones, require};
+use bidmesh_tests::{Laptop, can_play_phones, require};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
-const NAMES: [&str; 3] = ["one", "two", "three"];
 
-/// Three phones that were set up.
-struct Mesh {
-    laptop: Laptop,
-    report: Value,
+fn three_phones() -> Laptop {
+    Laptop::set_up(&["one", "two", "three"])
 }
 
-impl Mesh {
-    fn set_up() -> Self {
-        let laptop = Laptop::with(&NAMES);
-        for name in NAMES {
-            laptop.phone(name).has_runner(&format!("Phone {name} says"));
-        }
-        let report = laptop.setup(&[]);
-        Self { laptop, report }
-    }
-
-    /// The name in the test of the phone of a device.
-    fn name(&self, id: &str) -> &'static str {
-        let devices = self.report["devices"].as_array().unwrap();
-        let device = devices.iter().find(|device| device["device_id"] == id).unwrap();
-        let of_it = |name: &&&str| self.laptop.phone(name).serial() == device["serial"].as_str().unwrap();
-        NAMES.iter().find(of_it).unwrap()
-    }
-
-    fn phone(&self, id: &str) -> &Phone {
-        self.laptop.phone(self.name(id))
-    }
-
-    fn ask(&self, on: &str, prompt: &str) -> Value {
-        self.laptop.json(&["ask", "--on", on, prompt])
-    }
+fn ask(laptop: &Laptop, on: &str, prompt: &str) -> Value {
+    laptop.json(&["ask", "--on", on, prompt])
 }
 
 #[test]
@@ -56,13 +30,10 @@ fn setup_mesh_network_with_3_or_more_devices() {
     if !can_play_phones() {
         return;
     }
-    let mesh = Mesh::set_up();
-    for device in mesh.report["devices"].as_array().unwrap() {
-        assert_eq!(device["state"], "ready", "{device:#}");
-    }
-    let map = mesh.laptop.map();
+    let laptop = three_phones();
+    let map = laptop.map();
     for id in ["Device_A", "Device_B", "Device_C"] {
-        assert!(map.contains(&format!("{id}:{}:", mesh.phone(id).serial())), "{map}");
+        assert!(map.contains(&format!("{id}:{}:", laptop.phone(id).serial())), "{map}");
     }
 }
 
@@ -71,9 +42,9 @@ fn start_mesh_listeners_on_all_devices() {
     if !can_play_phones() {
         return;
     }
-    let mesh = Mesh::set_up();
-    assert_eq!(mesh.laptop.run(&["stop", "all"]).code(), Some(0));
-    let started = mesh.laptop.run(&["start", "all"]);
+    let laptop = three_phones();
+    assert_eq!(laptop.run(&["stop", "all"]).code(), Some(0));
+    let started = laptop.run(&["start", "all"]);
     assert_eq!(
         started.stdout(),
         "Device_A: started\nDevice_B: started\nDevice_C: started\n",
@@ -81,7 +52,7 @@ fn start_mesh_listeners_on_all_devices() {
         started.stderr()
     );
     for id in ["Device_A", "Device_B", "Device_C"] {
-        std::net::TcpStream::connect(mesh.phone(id).address()).unwrap();
+        std::net::TcpStream::connect(laptop.phone(id).address()).unwrap();
     }
 }
 
@@ -90,8 +61,8 @@ fn launch_orchestrator_on_device_a() {
     if !can_play_phones() {
         return;
     }
-    let mesh = Mesh::set_up();
-    let finished = mesh.laptop.run_with(&["launch", "Device_A"], "Describe a beautiful sunset\n");
+    let laptop = three_phones();
+    let finished = laptop.run_with(&["launch", "Device_A"], "Describe a beautiful sunset\n");
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
     assert!(finished.stdout().contains("says: Describe a beautiful sunset"), "{}", finished.stdout());
 }
@@ -101,30 +72,12 @@ fn configure_npu_settings() {
     if !can_play_phones() || !require(&["script"]) {
         return;
     }
-    let mesh = Mesh::set_up();
-    let phone = mesh.phone("Device_A");
+    let laptop = three_phones();
+    let phone = laptop.phone("Device_A");
     // As if nobody had said anything: on the first run a person is asked, in the words of the shell mesh.
     let config = phone.dir().join("device_config.json");
     fs::write(&config, "{\"device_id\": \"Device_A\"}\n").unwrap();
-    // A terminal of its own; what its person types comes through a pipe.
-    let typed = mesh.laptop.home().join("typed");
-    assert!(std::process::Command::new("mkfifo").arg(&typed).status().unwrap().success());
-    let launch = mesh.laptop.command(&["launch", "Device_A"]);
-    let program = launch.get_program().to_string_lossy().into_owned();
-    let mut terminal = std::process::Command::new("sh");
-    terminal
-        .arg("-c")
-        .arg("exec script -qec \"$0 launch Device_A\" /dev/null < \"$1\"")
-        .arg(program)
-        .arg(&typed);
-    for (name, value) in launch.get_envs() {
-        match value {
-            Some(value) => terminal.env(name, value),
-            None => terminal.env_remove(name),
-        };
-    }
-    let terminal = Background::spawn(&mut terminal);
-    let mut person = fs::OpenOptions::new().write(true).open(&typed).unwrap();
+    let (terminal, mut person) = laptop.at_terminal(&["launch", "Device_A"]);
     terminal.wait_for_stdout("Does this device have NPU? (y/n): ", SOON);
     person.write_all(b"y\n").unwrap();
     terminal.wait_for_stdout("Configuration saved.", SOON);
@@ -140,8 +93,8 @@ fn submit_inference_task() {
     if !can_play_phones() {
         return;
     }
-    let mesh = Mesh::set_up();
-    let answer = mesh.ask("Device_A", "hello");
+    let laptop = three_phones();
+    let answer = ask(&laptop, "Device_A", "hello");
     assert_eq!(answer["status"], "completed", "{answer:#}");
     assert!(answer["output"].as_str().unwrap().ends_with("says: hello"), "{answer:#}");
     let bids = answer["decision"]["auctions"][0]["answers"].as_array().unwrap().clone();
@@ -153,10 +106,10 @@ fn verify_npu_device_selected_if_available() {
     if !can_play_phones() {
         return;
     }
-    let mesh = Mesh::set_up();
-    assert_eq!(mesh.laptop.run(&["config", "set", "Device_C", "has_npu", "true"]).code(), Some(0));
-    assert_eq!(mesh.laptop.run(&["restart", "Device_C"]).code(), Some(0));
-    let answer = mesh.ask("Device_A", "hello");
+    let laptop = three_phones();
+    assert_eq!(laptop.run(&["config", "set", "Device_C", "has_npu", "true"]).code(), Some(0));
+    assert_eq!(laptop.run(&["restart", "Device_C"]).code(), Some(0));
+    let answer = ask(&laptop, "Device_A", "hello");
     assert_eq!(answer["device_id"], "Device_C", "{answer:#}");
 }
 
@@ -165,20 +118,19 @@ fn test_configuration_persistence() {
     if !can_play_phones() {
         return;
     }
-    let mut mesh = Mesh::set_up();
-    assert_eq!(mesh.laptop.run(&["config", "set", "Device_B", "has_npu", "true"]).code(), Some(0));
+    let mut laptop = three_phones();
+    assert_eq!(laptop.run(&["config", "set", "Device_B", "has_npu", "true"]).code(), Some(0));
     // The phone loses its power, and is set up again.
-    let name = mesh.name("Device_B");
-    mesh.laptop.phone_mut(name).boot();
-    mesh.laptop.reconnect(name);
-    let report = mesh.laptop.setup(&[]);
+    laptop.phone_mut("Device_B").boot();
+    laptop.reconnect("Device_B");
+    let report = laptop.setup(&[]);
     assert!(
         report["devices"].as_array().unwrap().iter().all(|device| device["state"] == "ready"),
         "{report:#}"
     );
-    let saved: Value = serde_json::from_str(&mesh.phone("Device_B").file("device_config.json")).unwrap();
+    let saved: Value = serde_json::from_str(&laptop.phone("Device_B").file("device_config.json")).unwrap();
     assert_eq!((&saved["device_id"], &saved["has_npu"]), (&"Device_B".into(), &true.into()));
-    let answer = mesh.ask("Device_A", "hello");
+    let answer = ask(&laptop, "Device_A", "hello");
     assert_eq!(answer["device_id"], "Device_B", "{answer:#}");
 }
 
@@ -187,22 +139,21 @@ fn test_error_handling() {
     if !can_play_phones() {
         return;
     }
-    let mut mesh = Mesh::set_up();
-    let name = mesh.name("Device_C");
-    mesh.laptop.phone_mut(name).power_off();
+    let mut laptop = three_phones();
+    laptop.phone_mut("Device_C").power_off();
     // The others go on without it.
-    let answer = mesh.ask("Device_A", "hello");
+    let answer = ask(&laptop, "Device_A", "hello");
     assert_eq!(answer["status"], "completed", "{answer:#}");
-    let finished = mesh.laptop.run(&["launch", "Device_C"]);
+    let finished = laptop.run(&["launch", "Device_C"]);
     assert_eq!(finished.code(), Some(1));
     assert!(finished.stderr().contains("Device_C: the phone went away"), "{}", finished.stderr());
     // A runner that fails is an error with its reason, not an answer.
     for id in ["Device_A", "Device_B"] {
-        let runner = mesh.phone(id).dir().join("run_slm.sh");
+        let runner = laptop.phone(id).dir().join("run_slm.sh");
         fs::write(runner, "#!/bin/sh\necho 'out of memory' >&2\nexit 7\n").unwrap();
     }
-    let finished = mesh.laptop.run(&["ask", "--on", "Device_A", "--deadline", "30s", "hello"]);
+    let finished = laptop.run(&["ask", "--on", "Device_A", "--deadline", "30s", "hello"]);
     assert_ne!(finished.code(), Some(0));
     assert!(finished.stderr().contains("out of memory"), "{}", finished.stderr());
-    mesh.phone("Device_A").wait_for("mesh_Device_A.log", "out of memory", SOON);
+    laptop.phone("Device_A").wait_for("mesh_Device_A.log", "out of memory", SOON);
 }

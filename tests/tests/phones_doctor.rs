@@ -12,25 +12,8 @@ use std::fs;
 use bidmesh_tests::{Laptop, can_play_phones};
 use serde_json::Value;
 
-/// Phones that were set up; `Device_A` is the first name of the result, and so on.
-fn mesh(names: &[&str]) -> (Laptop, Vec<String>) {
-    let laptop = Laptop::with(names);
-    for name in names {
-        laptop.phone(name).has_runner("Yes");
-    }
-    let report = laptop.setup(&[]);
-    let devices = report["devices"].as_array().unwrap();
-    assert!(devices.iter().all(|device| device["state"] == "ready"), "{report:#}");
-    let mut by_id: Vec<(String, String)> = names
-        .iter()
-        .map(|name| {
-            let serial = laptop.phone(name).serial();
-            let device = devices.iter().find(|device| device["serial"] == serial.as_str()).unwrap();
-            (device["device_id"].as_str().unwrap().to_owned(), (*name).to_owned())
-        })
-        .collect();
-    by_id.sort();
-    (laptop, by_id.into_iter().map(|(_, name)| name).collect())
+fn two_phones() -> Laptop {
+    Laptop::set_up(&["one", "two"])
 }
 
 /// Device and code of each finding.
@@ -55,7 +38,7 @@ fn a_mesh_in_order_gets_a_clean_bill() {
     if !can_play_phones() {
         return;
     }
-    let (laptop, _) = mesh(&["one", "two"]);
+    let laptop = two_phones();
     let finished = laptop.run(&["doctor"]);
     assert_eq!((finished.code(), finished.stdout().as_str()), (Some(0), "2 phones, nothing found\n"));
 }
@@ -65,17 +48,17 @@ fn a_missing_adb_a_locked_phone_and_one_that_is_not_attached() {
     if !can_play_phones() {
         return;
     }
-    let (mut laptop, names) = mesh(&["one", "two"]);
+    let mut laptop = two_phones();
     let mut command = laptop.command(&["--json", "doctor"]);
     let finished = bidmesh_tests::run_to_end(command.env("BIDMESH_ADB", "/no/such/adb"));
     assert_eq!(finished.code(), Some(1));
     assert!(finished.stdout().contains("no_adb"), "{}", finished.stdout());
 
-    laptop.phone(&names[0]).fault("unauthorized", "");
-    laptop.reconnect(&names[0]);
+    laptop.phone("Device_A").fault("unauthorized", "");
+    laptop.reconnect("Device_A");
     finds(&laptop, Some("Device_A"), "unauthorized");
-    laptop.phone_mut(&names[1]).power_off();
-    let _ = laptop.adb(&["disconnect", &laptop.phone(&names[1]).serial()]);
+    laptop.phone_mut("Device_B").power_off();
+    let _ = laptop.adb(&["disconnect", &laptop.phone("Device_B").serial()]);
     finds(&laptop, Some("Device_B"), "not_attached");
 }
 
@@ -84,8 +67,8 @@ fn a_wrong_address_a_stopped_device_and_a_closed_port() {
     if !can_play_phones() {
         return;
     }
-    let (laptop, names) = mesh(&["one", "two"]);
-    let a = laptop.phone(&names[0]);
+    let laptop = two_phones();
+    let a = laptop.phone("Device_A");
     let settings = a.dir().join("config.toml");
     let text = fs::read_to_string(&settings).unwrap();
     // It listens where nobody looks for it: only on its next start would it listen elsewhere.
@@ -103,13 +86,13 @@ fn peers_that_are_not_mutual_and_two_devices_with_one_id() {
     if !can_play_phones() {
         return;
     }
-    let (laptop, names) = mesh(&["one", "two"]);
+    let laptop = two_phones();
     let mut control = laptop.command(&["stop", "all"]);
     assert_eq!(bidmesh_tests::run_to_end(&mut control).code(), Some(0));
-    fs::write(laptop.phone(&names[1]).dir().join("peers.txt"), "").unwrap();
+    fs::write(laptop.phone("Device_B").dir().join("peers.txt"), "").unwrap();
     finds(&laptop, Some("Device_B"), "not_mutual");
     let twin = "{\"device_id\": \"Device_A\", \"has_npu\": false}\n";
-    fs::write(laptop.phone(&names[1]).dir().join("device_config.json"), twin).unwrap();
+    fs::write(laptop.phone("Device_B").dir().join("device_config.json"), twin).unwrap();
     finds(&laptop, Some("Device_A"), "two_devices_with_one_id");
     // What was found is mended by setup.
     laptop.setup(&[]);
@@ -148,12 +131,12 @@ fn a_clock_and_a_version_that_differ() {
     if !can_play_phones() {
         return;
     }
-    let (laptop, names) = mesh(&["one", "two"]);
-    laptop.phone(&names[0]).program("date", "case $1 in +%s) echo 1000000 ;; *) /bin/date \"$@\" ;; esac");
+    let laptop = two_phones();
+    laptop.phone("Device_A").program("date", "case $1 in +%s) echo 1000000 ;; *) /bin/date \"$@\" ;; esac");
     finds(&laptop, Some("Device_A"), "clock_skew");
     // An older program, which does not run.
     assert_eq!(laptop.run(&["stop", "Device_B"]).code(), Some(0));
-    let program = laptop.phone(&names[1]).dir().join("bidmesh");
+    let program = laptop.phone("Device_B").dir().join("bidmesh");
     fs::remove_file(&program).unwrap();
     fs::write(&program, "#!/bin/sh\necho bidmesh 0.0.1\n").unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -165,8 +148,8 @@ fn a_wifi_that_keeps_its_clients_apart() {
     if !can_play_phones() {
         return;
     }
-    let (laptop, names) = mesh(&["one", "two"]);
-    for name in &names {
+    let laptop = two_phones();
+    for name in ["Device_A", "Device_B"] {
         laptop.phone(name).program("nc", "echo 'nc: connect: Connection timed out' >&2; exit 1");
     }
     assert_eq!(findings(&laptop), [(None, "wifi_isolation".to_owned())]);
@@ -177,8 +160,8 @@ fn a_backend_that_is_missing() {
     if !can_play_phones() {
         return;
     }
-    let (laptop, names) = mesh(&["one", "two"]);
-    fs::remove_file(laptop.phone(&names[0]).dir().join("run_slm.sh")).unwrap();
+    let laptop = two_phones();
+    fs::remove_file(laptop.phone("Device_A").dir().join("run_slm.sh")).unwrap();
     assert_eq!(laptop.run(&["restart", "Device_A"]).code(), Some(0));
     finds(&laptop, Some("Device_A"), "no_backend");
 }

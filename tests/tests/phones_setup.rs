@@ -9,9 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
-use bidmesh_tests::{Laptop, can_play_phones, phone_binary};
+use bidmesh_tests::{Laptop, can_play_phones, phone_binary, require};
 use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(60);
 
 /// Three phones that can run prompts by the shell mesh's script.
 fn three_phones() -> Laptop {
@@ -90,10 +95,7 @@ fn a_plan_is_shown_and_nothing_is_done() {
     }
     assert_eq!(laptop.map(), "");
     for name in ["one", "two", "three"] {
-        let names: Vec<String> = fs::read_dir(laptop.phone(name).dir())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let names = laptop.phone(name).names();
         assert_eq!(names.len(), 2, "config.toml and run_slm.sh, as before: {names:?}");
     }
 }
@@ -161,7 +163,7 @@ fn phones_in_trouble_are_told_apart_stop_no_other_and_are_mended_by_a_second_set
 
 #[test]
 fn a_device_of_the_shell_mesh_is_left_alone_and_answers_in_the_mesh() {
-    if !can_play_phones() || !bidmesh_tests::require(&["nc.openbsd"]) {
+    if !can_play_phones() || !require(&["nc.openbsd"]) {
         return;
     }
     let laptop = Laptop::with(&["new", "old"]);
@@ -307,4 +309,80 @@ fn a_device_whose_program_was_replaced_by_a_setup_that_broke_off_is_started_anew
     let device = laptop.setup(&[])["devices"][0].clone();
     assert_eq!(device["done"], serde_json::json!(["started anew"]), "{device:#}");
     assert_ne!(laptop.phone("one").device_process(), before);
+}
+
+/// Every file below a folder, with its size; not of the folders with these names.
+fn files(folder: &Path, without: &[&str]) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let (path, meta) = (entry.path(), entry.metadata().unwrap());
+        if without.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        if meta.is_dir() {
+            found.extend(files(&path, without));
+        } else {
+            found.insert(path.display().to_string(), meta.len());
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_written_outside_the_mesh_directory_of_a_phone_and_the_map_here() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["one"]);
+    laptop.phone("one").has_runner("One");
+    let root = laptop.home().join("one");
+    let (phone, home) = (files(&root, &["mesh"]), files(laptop.home(), &["one", ".android"]));
+    assert_eq!(laptop.setup(&[])["devices"][0]["state"], "ready");
+    for arguments in [
+        &["restart", "Device_A"][..],
+        &["ask", "--on", "Device_A", "hello"],
+        &["status", "--all"],
+        &["doctor"],
+    ] {
+        assert_eq!(laptop.run(arguments).code(), Some(0), "{arguments:?}");
+    }
+    assert_eq!(files(&root, &["mesh"]), phone);
+    let mut here = files(laptop.home(), &["one", ".android"]);
+    here.retain(|path, size| home.get(path) != Some(size) && !path.ends_with(".log"));
+    let here: Vec<&str> = here.keys().map(|path| path.rsplit('/').next().unwrap()).collect();
+    assert_eq!(here, [".mesh_device_map"]);
+}
+
+#[test]
+fn a_person_is_asked_before_anything_is_done_and_about_an_npu_only_if_there_may_be_one() {
+    if !can_play_phones() || !require(&["script"]) {
+        return;
+    }
+    let mut laptop = Laptop::with(&[]);
+    laptop.attach_prepared("maybe", |phone| {
+        phone.has_runner("Maybe");
+        phone.system_file("vendor/lib64/libcdsprpc.so", "");
+    });
+    let binary = phone_binary().display().to_string();
+    let finished = laptop.run(&["setup", "--binary", &binary]);
+    assert_eq!(finished.code(), Some(2));
+    assert!(finished.stderr().contains("--yes does it without asking"), "{}", finished.stderr());
+    assert_eq!(laptop.map(), "");
+
+    // Nobody is there to say it: it stays unsaid, and is asked the next time.
+    assert_eq!(laptop.setup(&[])["devices"][0]["state"], "ready");
+    let saved = || laptop.phone("maybe").file("device_config.json");
+    assert!(!saved().contains("has_npu"), "{}", saved());
+
+    let (terminal, mut person) = laptop.at_terminal(&["setup", "--binary", &binary]);
+    terminal.wait_for_stdout("Device_A: does this device have NPU? (y/n): ", SOON);
+    person.write_all(b"y\n").unwrap();
+    terminal.wait_for_stdout("Do this? (y/n): ", SOON);
+    person.write_all(b"y\n").unwrap();
+    terminal.wait_for_stdout("Device_A: ready; it says: Maybe: Say hello", SOON);
+    assert_eq!(terminal.finish(SOON).code(), Some(0));
+    assert!(saved().contains("\"has_npu\": true"), "{}", saved());
+
+    let again = laptop.run(&["setup", "--dry-run", "--binary", &binary]);
+    assert!(again.stdout().contains("NPU: yes, as said before"), "{}", again.stdout());
 }

@@ -112,8 +112,8 @@ async fn set_on_phone(
     let remote = phones.remote(&phones.named(&id)?);
     let failed = |error| failed(&id, &error);
     match remote.find().await.map_err(failed)? {
-        // Its listener reads this file for each bid; it has no other settings.
-        Found::Listener | Found::Missing if key == "has_npu" => {
+        // A shell device has this setting too, and no other.
+        _ if key == "has_npu" => {
             let npu = value.parse().map_err(|_| Failure::usage("has_npu is true or false"))?;
             remote.save_npu(npu).await.map_err(failed)?;
         }
@@ -122,10 +122,7 @@ async fn set_on_phone(
                 "{id} runs the shell listener, which has no setting `{key}`"
             )));
         }
-        Found::Missing => {
-            let message = format!("bidmesh is not on {id}; `bidmesh setup` puts it there");
-            return Err(Failure::new(Exit::Failed, "not_set_up", message));
-        }
+        Found::Missing => return Err(remote.is_not_set_up()),
         Found::Running(_) | Found::Stopped => {
             remote.command("change the setting", &["config", "set", key, value]).await.map_err(failed)?;
         }

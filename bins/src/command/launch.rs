@@ -1,6 +1,8 @@
 //! `bidmesh launch DEVICE`: the prompt of a device on a phone, here in this terminal. What the shell mesh's
 //! `run_orchestrator.sh` did: finds the phone, asks once about its NPU, starts the device if it does not run.
 
+use std::time::{Duration, Instant};
+
 use bidmesh_core::id::DeviceId;
 use clap::Args;
 
@@ -15,7 +17,7 @@ use crate::phones::{MapFlag, Phones, failed};
 use crate::signals::Signals;
 
 /// For a device that is told about its NPU while it runs.
-const RESTARTING: std::time::Duration = std::time::Duration::from_secs(10);
+const RESTARTING: Duration = Duration::from_secs(10);
 
 /// Flags of `launch`.
 #[derive(Debug, Args)]
@@ -44,37 +46,39 @@ pub async fn run(shared: &Shared, launch: Launch) -> Result<Exit, Failure> {
 
 /// The device of a phone, started if it does not run.
 pub async fn running(remote: &Remote, output: &Output) -> Result<Connected, Failure> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     match remote.start().await? {
-        (started, Some(connected)) => {
-            if started == Started::Now {
-                let took = duration::words(duration::millis(begun.elapsed()));
-                output.note(&format!("{} was started ({took})", remote.id));
-            }
+        Started::Already(connected) => Ok(connected),
+        Started::Now(connected) => {
+            let took = duration::words(duration::millis(begun.elapsed()));
+            output.note(&format!("{} was started ({took})", remote.id));
             Ok(connected)
         }
-        // Says why it cannot be talked to.
-        (_, None) => remote.connect().await,
+        Started::Listener => Err(remote.is_a_shell_device()),
     }
 }
 
 /// Sees to it that the device knows whether it has an NPU: a person says so, once.
 async fn settle_npu(remote: &Remote, output: &Output, said: Option<bool>) -> Result<(), Failure> {
-    let saved = remote.saved_npu().await.map_err(|error| failed(&remote.id, &error))?;
-    let answer = match (said, saved) {
-        (Some(said), saved) if saved != Some(said) => Some(said),
-        (None, None) if output.person_is_there() => ask_yes_or_no("Does this device have NPU? (y/n): ")?,
-        _ => None,
+    let failed = |error| failed(&remote.id, &error);
+    let runs = match remote.find().await.map_err(failed)? {
+        Found::Running(_) => true,
+        Found::Stopped => false,
+        Found::Listener => return Err(remote.is_a_shell_device()),
+        Found::Missing => return Err(remote.is_not_set_up()),
+    };
+    let saved = remote.saved_npu().await.map_err(failed)?;
+    let answer = match said {
+        Some(said) => Some(said).filter(|_| saved != Some(said)),
+        None if saved.is_none() && output.person_is_there() => {
+            ask_yes_or_no("Does this device have NPU? (y/n): ")?
+        }
+        None => None,
     };
     let Some(npu) = answer else { return Ok(()) };
-    let word = if npu { "true" } else { "false" };
-    let ran = matches!(remote.find().await.map_err(|error| failed(&remote.id, &error))?, Found::Running(_));
-    remote
-        .command("save whether it has an NPU", &["config", "set", "has_npu", word])
-        .await
-        .map_err(|error| failed(&remote.id, &error))?;
+    remote.save_npu(npu).await.map_err(failed)?;
     output.note("Configuration saved.");
-    if ran {
+    if runs {
         // What runs prompts is told when the device starts.
         remote.stop(RESTARTING).await?;
     }

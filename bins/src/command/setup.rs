@@ -111,13 +111,13 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
     if !output.json {
         output.note(plan::words(&plans).trim_end());
     }
-    settle_npus(&output, &mut plans)?;
     if !flags.yes {
         if !output.person_is_there() {
             return Err(Failure::usage(
                 "nobody is there to be asked; --yes does it without asking, --dry-run only shows it",
             ));
         }
+        settle_npus(&mut plans)?;
         if ask_yes_or_no("Do this? (y/n): ")? != Some(true) {
             output.note("Nothing was done.");
             return Ok(Exit::Cancelled);
@@ -142,22 +142,18 @@ fn show_plan(output: &Output, plans: &[Plan]) -> Result<(), Failure> {
 }
 
 /// Asks the person about the phones of which nothing certain can be said.
-fn settle_npus(output: &Output, plans: &mut [Plan]) -> Result<(), Failure> {
+fn settle_npus(plans: &mut [Plan]) -> Result<(), Failure> {
     for plan in plans {
-        let What::Bidmesh(bidmesh) = &mut plan.what else { continue };
-        if bidmesh.npu != Npu::Unsure {
-            continue;
-        }
-        let asked = if output.person_is_there() {
-            ask_yes_or_no(&format!("{}: does this device have NPU? (y/n): ", plan.id))?
-        } else {
-            output.note(&format!(
-                "{0}: it may have an NPU; none is assumed; `bidmesh config set {0} has_npu true` says otherwise",
-                plan.id
-            ));
-            None
+        let npu = match &mut plan.what {
+            What::Bidmesh(bidmesh) => &mut bidmesh.npu,
+            What::ShellFiles(npu) => npu,
+            _ => continue,
         };
-        bidmesh.npu = asked.map_or(Npu::NotFound, Npu::Said);
+        if *npu == Npu::Unsure
+            && let Some(has_npu) = ask_yes_or_no(&format!("{}: does this device have NPU? (y/n): ", plan.id))?
+        {
+            *npu = Npu::Said(has_npu);
+        }
     }
     Ok(())
 }
@@ -174,7 +170,7 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
             report.state = "shell";
             return report;
         }
-        What::ShellFiles { npu } => apply::shell_files(&remote, plan, *npu, all, &say).await,
+        What::ShellFiles(npu) => apply::shell_files(&remote, plan, npu, all, &say).await,
         What::Bidmesh(bidmesh) => apply::bidmesh(&remote, plan, bidmesh, all, &say).await,
     };
     let done = match applied {

@@ -12,7 +12,7 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::remote::Started;
-use crate::phones::{MapFlag, Phones};
+use crate::phones::{self, MapFlag, Phones};
 
 /// Flags of `start`.
 #[derive(Debug, Args)]
@@ -70,9 +70,9 @@ async fn each(shared: &Shared, map: &MapFlag, devices: &[String], doing: Doing) 
 async fn one(phones: &Phones, device: &MappedDevice, doing: Doing) -> Result<&'static str, Failure> {
     let remote = phones.remote(device);
     match doing {
-        Doing::Start => Ok(match remote.start().await?.0 {
-            Started::Now => "started",
-            Started::Already => "runs already",
+        Doing::Start => Ok(match remote.start().await? {
+            Started::Now(_) => "started",
+            Started::Already(_) => "runs already",
             Started::Listener => "runs the shell listener; left alone",
         }),
         Doing::Stop(within) => Ok(if remote.stop(within).await? { "stopped" } else { "did not run" }),
@@ -100,16 +100,6 @@ fn report(output: &Output, results: &[(String, Result<&'static str, Failure>)]) 
             }
         }
     }
-    let mut failures = results.iter().filter_map(|(_, result)| result.as_ref().err());
-    match (failures.next(), results.len()) {
-        (None, _) => Ok(Exit::Ok),
-        // What was asked for one device ends as that device ends.
-        (Some(failure), 1) => Err(failure.clone()),
-        (Some(first), _) => {
-            for failure in std::iter::once(first).chain(failures) {
-                output.failure(failure);
-            }
-            Err(Failure::silent(Exit::Failed))
-        }
-    }
+    let failures = results.iter().filter_map(|(_, result)| result.as_ref().err().cloned());
+    phones::ended(output, results.len(), failures.collect())
 }

@@ -1,18 +1,22 @@
 //! What `setup` will do to each phone: decided before anything is done, from how the phones are and what this machine
 //! has. Pure; a person reads it first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceMap, MappedDevice};
 
 use super::MESH;
+use super::names::names;
 use super::probe::{Probe, Runner, Running};
 use super::program::LocalFile;
 use crate::adb::Attached;
 use crate::device::DEFAULT_PORT;
 use crate::duration;
+
+/// What runs Qualcomm's program, in the mesh directory.
+pub const GENIE_SCRIPT: &str = "run_genie.sh";
 
 /// A phone and what could be found out about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,9 +49,7 @@ pub enum What {
     /// It runs the shell listener; nothing is changed there.
     LeaveShell,
     /// The files of a shell device are brought up to date.
-    ShellFiles {
-        npu: Option<bool>,
-    },
+    ShellFiles(Npu),
     Bidmesh(Box<Bidmesh>),
 }
 
@@ -75,8 +77,10 @@ pub enum Program {
 pub enum Backend {
     /// It is configured already.
     Kept(String),
-    /// Found on the phone.
-    Found { spec: String, preset: Option<&'static str>, genie: Option<Runner> },
+    /// Found on the phone: how it is named.
+    Found(String),
+    /// Qualcomm's program and its configuration, found on the phone: run by a script that is written there.
+    Genie { program: String, config: String },
     /// The embedded model, whose file is there already.
     ModelThere(String),
     /// The embedded model, whose file goes there. `spec`: what to set for one that is not the default.
@@ -146,7 +150,7 @@ pub fn plan(seen: &[Seen], map: &DeviceMap, offered: &Offered) -> Vec<Plan> {
 
 fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
     if offered.shell_only {
-        return What::ShellFiles { npu: probe.config().has_npu };
+        return What::ShellFiles(npu(probe));
     }
     if probe.running == Running::Listener {
         return What::LeaveShell;
@@ -187,22 +191,12 @@ fn backend(serial: &str, probe: &Probe, offered: &Offered) -> Backend {
     }
     for runner in &probe.runners {
         match runner {
-            Runner::Script(path) => {
-                return Backend::Found { spec: format!("command:{path}"), preset: None, genie: None };
-            }
-            Runner::Genie { .. } => {
-                return Backend::Found {
-                    spec: format!("command:{MESH}/run_genie.sh"),
-                    preset: Some("genie"),
-                    genie: Some(runner.clone()),
-                };
+            Runner::Script(path) => return Backend::Found(format!("command:{path}")),
+            Runner::Genie { program, config } => {
+                return Backend::Genie { program: program.clone(), config: config.clone() };
             }
             Runner::Port(port) if offered.servers.get(serial) == Some(port) => {
-                return Backend::Found {
-                    spec: format!("openai:http://127.0.0.1:{port}"),
-                    preset: None,
-                    genie: None,
-                };
+                return Backend::Found(format!("openai:http://127.0.0.1:{port}"));
             }
             Runner::Port(_) => {}
         }
@@ -216,9 +210,7 @@ fn backend(serial: &str, probe: &Probe, offered: &Offered) -> Backend {
             }
         }
         None => match probe.models.keys().next() {
-            Some(name) => {
-                Backend::Found { spec: format!("slm:{MESH}/models/{name}"), preset: None, genie: None }
-            }
+            Some(name) => Backend::Found(format!("slm:{MESH}/models/{name}")),
             None => Backend::None(
                 "no model runner is on it, and no model here to give it: `bidmesh model pull`, then setup again"
                     .into(),
@@ -236,55 +228,6 @@ fn npu(probe: &Probe) -> Npu {
     }
 }
 
-/// Which phone is which device: as the map has it, else as the phone says, else the next letter.
-fn names(seen: &[Seen], map: &DeviceMap) -> BTreeMap<String, DeviceId> {
-    let mapped: BTreeMap<String, DeviceId> =
-        map.devices().iter().map(|device| (device.serial.clone(), device.id.clone())).collect();
-    let mut taken: BTreeSet<DeviceId> = map.devices().iter().map(|device| device.id.clone()).collect();
-    let mut names = BTreeMap::new();
-    for phone in seen.iter().filter(|phone| mapped.contains_key(&phone.attached.serial)) {
-        names.insert(phone.attached.serial.clone(), mapped[&phone.attached.serial].clone());
-    }
-    // Phones with a name of their own first, or a new one could take it.
-    for own in [true, false] {
-        for phone in seen {
-            let serial = &phone.attached.serial;
-            if names.contains_key(serial) {
-                continue;
-            }
-            let says = phone.probe.as_ref().ok().and_then(Probe::id).filter(|id| own && !taken.contains(id));
-            let id = match says {
-                Some(id) => id,
-                None if own => continue,
-                None => next_name(&taken),
-            };
-            taken.insert(id.clone());
-            names.insert(serial.clone(), id);
-        }
-    }
-    names
-}
-
-/// `Device_A` to `Device_Z`, then `Device_AA` and on.
-fn next_name(taken: &BTreeSet<DeviceId>) -> DeviceId {
-    (0_u32..)
-        .filter_map(|number| DeviceId::new(&format!("Device_{}", letters(number))).ok())
-        .find(|id| !taken.contains(id))
-        .unwrap_or_else(|| unreachable!("there are more names than phones"))
-}
-
-fn letters(mut number: u32) -> String {
-    let mut letters = Vec::new();
-    loop {
-        // Below 26.
-        letters.push(char::from(b'A' + u8::try_from(number % 26).unwrap_or(0)));
-        match (number / 26).checked_sub(1) {
-            Some(rest) => number = rest,
-            None => break letters.iter().rev().collect(),
-        }
-    }
-}
-
 impl Program {
     const fn bytes(&self) -> u64 {
         match self {
@@ -295,10 +238,32 @@ impl Program {
 }
 
 impl Backend {
+    /// What is to be set for it; `None`: nothing is.
+    pub fn spec(&self) -> Option<String> {
+        match self {
+            Self::Found(spec) => Some(spec.clone()),
+            Self::Genie { .. } => Some(format!("command:{MESH}/{GENIE_SCRIPT}")),
+            Self::PushModel { spec, .. } => spec.clone(),
+            Self::Kept(_) | Self::ModelThere(_) | Self::None(_) => None,
+        }
+    }
+
     const fn bytes(&self) -> u64 {
         match self {
             Self::PushModel { file, .. } => file.bytes,
             _ => 0,
+        }
+    }
+}
+
+impl Npu {
+    /// Whether it has one; `None`: nobody knows.
+    pub const fn known(&self) -> Option<bool> {
+        match self {
+            Self::Said(yes) => Some(*yes),
+            Self::Found(_) => Some(true),
+            Self::NotFound => Some(false),
+            Self::Unsure => None,
         }
     }
 }
@@ -310,7 +275,7 @@ impl Plan {
             What::Elsewhere => Vec::new(),
             What::Blocked(why) => vec![format!("nothing: {why}")],
             What::LeaveShell => vec!["nothing: it runs the shell listener and is left alone".into()],
-            What::ShellFiles { .. } => {
+            What::ShellFiles(_) => {
                 vec!["my_info.txt, peers.txt and device_config.json of a shell device, no program".into()]
             }
             What::Bidmesh(bidmesh) => bidmesh.lines(&self.id),
@@ -345,7 +310,8 @@ impl Bidmesh {
         });
         lines.push(match &self.backend {
             Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
-            Backend::Found { spec, .. } => format!("prompts: run by {spec}, which is there"),
+            Backend::Found(spec) => format!("prompts: run by {spec}, which is there"),
+            Backend::Genie { program, .. } => format!("prompts: run by {program}, which is there"),
             Backend::ModelThere(name) => format!("prompts: run by the embedded model {name}, which is there"),
             Backend::PushModel { file, name, .. } => {
                 format!("prompts: push the model {name} ({})", duration::bytes(file.bytes))
@@ -356,7 +322,7 @@ impl Bidmesh {
             Npu::Said(yes) => format!("NPU: {}, as said before", if *yes { "yes" } else { "no" }),
             Npu::Found(what) => format!("NPU: {what}"),
             Npu::NotFound => "NPU: none found".into(),
-            Npu::Unsure => "NPU: there may be one".into(),
+            Npu::Unsure => "NPU: there may be one; unless somebody says so, it is not used".into(),
         });
         lines.push(match (self.runs, &self.program) {
             (true, Program::Keep) if !self.outdated => "device: runs already".into(),
@@ -461,33 +427,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_kept_from_the_map_then_from_the_phone_and_new_ones_follow() {
-        let named = |id: &str| {
-            let config = format!("{{\"device_id\": \"{id}\"}}\n");
-            let printed = format!("\n@@ device_config.json\n{config}");
-            Ok(Probe::read_for_tests(&printed, "@@"))
-        };
-        let phones = [
-            seen("new", Ok(ready())),
-            seen("own", named("Device_A")),
-            seen("copy", named("Device_A")),
-            seen("known", named("Else")),
-        ];
-        let names = names(&phones, &map("Device_C:known:\nDevice_B:absent:\n"));
-        let names: Vec<(&str, &str)> = names.iter().map(|(s, id)| (s.as_str(), id.as_str())).collect();
-        assert_eq!(
-            names,
-            [("copy", "Device_E"), ("known", "Device_C"), ("new", "Device_D"), ("own", "Device_A")]
-        );
-    }
-
-    #[test]
-    fn names_never_run_out() {
-        let letters: Vec<String> = [0, 25, 26, 51, 52, 701, 702].map(letters).into();
-        assert_eq!(letters, ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]);
-    }
-
-    #[test]
     fn what_is_configured_beats_what_is_found_and_that_beats_the_model() {
         let found = Probe {
             runners: vec![
@@ -497,11 +436,11 @@ mod tests {
             ..ready()
         };
         let genie = backend("a", &found, &offered(&["a"]));
-        assert!(matches!(genie, Backend::Found { preset: Some("genie"), .. }), "a port alone is no server");
+        assert!(matches!(genie, Backend::Genie { .. }), "a port alone is no server");
         let mut offers = offered(&["a"]);
         offers.servers.insert("a".into(), 8080);
         let server = backend("a", &found, &offers);
-        assert!(matches!(server, Backend::Found { spec, .. } if spec == "openai:http://127.0.0.1:8080"));
+        assert_eq!(server, Backend::Found("openai:http://127.0.0.1:8080".into()));
         assert!(matches!(backend("a", &ready(), &offers), Backend::PushModel { spec: None, .. }));
         let mut there = ready();
         there.models.insert("m.gguf".into(), 98 << 20);

@@ -10,8 +10,8 @@ use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
 use bidmesh_io_tokio::sensors::npu;
 use toml_edit::{DocumentMut, Item};
 
-use super::MESH;
 use super::program::Processor;
+use super::{MESH, RUNNING};
 use crate::adb::{Adb, AdbError, QUICK, quoted};
 use crate::device::DEFAULT_PORT;
 
@@ -82,7 +82,8 @@ impl Probe {
     /// Asks a phone.
     pub async fn of(adb: &Adb, serial: &str) -> Result<Self, AdbError> {
         let mark = &format!("@{}", adb.mark());
-        let script = format!("D={}; N={}\n{SCRIPT}{}", quoted(MESH), quoted(mark), npu::listing_script());
+        let (mesh, section) = (quoted(MESH), quoted(mark));
+        let script = format!("D={mesh}; N={section}\n{RUNNING}{SCRIPT}{}", npu::listing_script());
         // Its last command may well find nothing.
         let said = adb.shell(serial, &script, QUICK).await?;
         Ok(Self::read(&said.stdout, mark))

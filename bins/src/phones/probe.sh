@@ -11,13 +11,11 @@ if [ -f "$D/bidmesh" ]; then
     s sum; sha256sum "$D/bidmesh" 2>/dev/null
     s version; "$D/bidmesh" --version 2>&1
 fi
-p=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$D/control.json" 2>/dev/null)
-[ -n "$p" ] && grep -q bidmesh "/proc/$p/cmdline" 2>/dev/null && {
+p=$(device) && {
     s running; echo "$p"
     case $(readlink "/proc/$p/exe" 2>/dev/null) in *' (deleted)') s outdated; echo yes ;; esac
 }
-l=$(grep -l '[m]esh_listener' /proc/[0-9]*/cmdline 2>/dev/null | head -n 1)
-[ -n "$l" ] && { s listener; echo "$l"; }
+s listener; listener
 s runner; [ -f "$D/run_slm.sh" ] && echo "$D/run_slm.sh"
 for g in "$D/genie-t2t-run" "${D%/*}"/genie-t2t-run "${D%/*}"/*/genie-t2t-run; do
     if [ -x "$g" ]; then

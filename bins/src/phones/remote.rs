@@ -7,7 +7,7 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::DeviceConfig;
 use tokio::time::{Instant, sleep};
 
-use super::{MESH, PROGRAM, failed};
+use super::{MESH, PROGRAM, RUNNING, failed};
 use crate::adb::{Adb, AdbError, Forward, QUICK, quoted};
 use crate::api::control_file::Control;
 use crate::api::types::Status;
@@ -25,9 +25,8 @@ const START_LOG: &str = "start.txt";
 
 /// What runs on a phone, as far as starting and stopping go.
 const LOOK: &str = r#"
-p=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$D/control.json" 2>/dev/null)
-if [ -n "$p" ] && grep -q bidmesh "/proc/$p/cmdline" 2>/dev/null; then cat "$D/control.json"
-elif [ -n "$(grep -l '[m]esh_listener' /proc/[0-9]*/cmdline 2>/dev/null)" ]; then echo listener
+if device >/dev/null; then cat "$D/control.json"
+elif [ -n "$(listener)" ]; then echo listener
 elif [ -x "$D/bidmesh" ]; then echo stopped
 else echo missing; fi"#;
 
@@ -52,10 +51,9 @@ pub enum Found {
 }
 
 /// What `start` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    Now,
-    Already,
+    Now(Connected),
+    Already(Connected),
     /// It is a shell device; left alone.
     Listener,
 }
@@ -86,7 +84,7 @@ impl Remote {
 
     /// What runs there.
     pub async fn find(&self) -> Result<Found, AdbError> {
-        let script = format!("D={}\n{LOOK}", quoted(MESH));
+        let script = format!("D={}\n{RUNNING}{LOOK}", quoted(MESH));
         let said = self.adb.run(&self.serial, "look what runs on the phone", &script).await?;
         Ok(match said.trim() {
             "listener" => Found::Listener,
@@ -116,12 +114,19 @@ impl Remote {
         Ok(Connected { client, _forward: forward })
     }
 
-    fn is_a_shell_device(&self) -> Failure {
+    /// Why the device there cannot be controlled.
+    pub fn is_a_shell_device(&self) -> Failure {
         let message = format!(
             "{} runs the shell listener: it is part of the mesh but cannot be controlled; ask through another device",
             self.id
         );
         Failure::new(Exit::Failed, "shell_device", message)
+    }
+
+    /// Why there is nothing to be started.
+    pub fn is_not_set_up(&self) -> Failure {
+        let message = format!("bidmesh is not on {}; `bidmesh setup` puts it there", self.id);
+        Failure::new(Exit::Failed, "not_set_up", message)
     }
 
     fn does_not_run(&self) -> Failure {
@@ -130,14 +135,11 @@ impl Remote {
     }
 
     /// Starts the device unless it runs, and waits until it answers.
-    pub async fn start(&self) -> Result<(Started, Option<Connected>), Failure> {
+    pub async fn start(&self) -> Result<Started, Failure> {
         match self.find().await.map_err(|error| self.failed(&error))? {
-            Found::Running(control) => Ok((Started::Already, Some(self.answering(&control).await?))),
-            Found::Listener => Ok((Started::Listener, None)),
-            Found::Missing => {
-                let message = format!("bidmesh is not on {}; `bidmesh setup` puts it there", self.id);
-                Err(Failure::new(Exit::Failed, "not_set_up", message))
-            }
+            Found::Running(control) => Ok(Started::Already(self.answering(&control).await?)),
+            Found::Listener => Ok(Started::Listener),
+            Found::Missing => Err(self.is_not_set_up()),
             Found::Stopped => {
                 let script =
                     format!("D={}; L={}\n{START}", quoted(MESH), quoted(&format!("{MESH}/{START_LOG}")));
@@ -145,8 +147,7 @@ impl Remote {
                     .run(&self.serial, "start the device", &script)
                     .await
                     .map_err(|error| self.failed(&error))?;
-                let connected = self.wait().await?;
-                Ok((Started::Now, Some(connected)))
+                Ok(Started::Now(self.wait().await?))
             }
         }
     }
@@ -211,7 +212,7 @@ impl Remote {
         Ok(config.ok().and_then(|config| config.has_npu))
     }
 
-    /// Saves whether it has an NPU where no program of ours is.
+    /// Saves whether it has an NPU. A shell device reads it for each bid, ours when it starts.
     pub async fn save_npu(&self, npu: bool) -> Result<(), AdbError> {
         let script = format!("mkdir -p {MESH}; cat {MESH}/device_config.json 2>/dev/null || true");
         let text = self.adb.run(&self.serial, "read device_config.json", &script).await?;

@@ -14,7 +14,7 @@ use crate::adb::{QUICK, quoted};
 use crate::exit::{Exit, Failure};
 use crate::log;
 use crate::output::{Output, one_line};
-use crate::phones::{MESH, Phones, failed};
+use crate::phones::{MESH, Phones, ended, failed};
 use crate::signals::Signals;
 
 /// What the phones print of the past when they are asked comes within this time; it is sorted.
@@ -36,7 +36,7 @@ pub async fn run(output: &Output, flags: &Log) -> Result<Exit, Failure> {
         return follow(&phones, &devices, flags.lines, &printer).await;
     }
     let mut lines = Vec::new();
-    let mut failure = None;
+    let mut failures = Vec::new();
     for (number, device) in devices.iter().enumerate() {
         let script = format!("tail -n {} {}", flags.lines, path(device));
         match phones.adb.shell(&device.serial, &script, QUICK).await {
@@ -44,22 +44,15 @@ pub async fn run(output: &Output, flags: &Log) -> Result<Exit, Failure> {
                 lines.extend(said.stdout.lines().map(|line| (number, line.to_owned())))
             }
             Ok(said) => {
-                failure =
-                    Some(Failure::failed(format!("{}: no log is on it: {}", device.id, said.last_words())))
+                let message = format!("{}: no log is on it: {}", device.id, said.last_words());
+                failures.push(Failure::failed(message));
             }
-            Err(error) => failure = Some(failed(&device.id, &error)),
-        }
-        if let Some(failure) = failure.as_ref().filter(|_| devices.len() > 1) {
-            output.failure(failure);
+            Err(error) => failures.push(failed(&device.id, &error)),
         }
     }
     by_time(&mut lines);
     lines.iter().try_for_each(|line| printer.print(line))?;
-    match failure {
-        None => Ok(Exit::Ok),
-        Some(failure) if devices.len() == 1 => Err(failure),
-        Some(_) => Err(Failure::silent(Exit::Failed)),
-    }
+    ended(output, devices.len(), failures)
 }
 
 fn path(device: &MappedDevice) -> String {
@@ -98,7 +91,11 @@ async fn follow(
             path = path(device)
         );
         let child = phones.adb.stream(&device.serial, &script).map_err(|error| failed(&device.id, &error))?;
-        tokio::spawn(read(child, number, told.clone()));
+        let (told, name, output) = (told.clone(), device.id.clone(), *printer.output);
+        tokio::spawn(async move {
+            read(child, number, told).await;
+            output.note(&format!("{name}: nothing more comes of its log: the phone went away, or has none"));
+        });
     }
     drop(told);
     let mut first = Vec::new();

@@ -8,12 +8,12 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
 
 use super::change::Change;
-use crate::adb::{AdbError, QUICK};
+use crate::adb::{AdbError, QUICK, quoted};
 use crate::device::DEFAULT_PORT;
 use crate::duration;
 use crate::exit::Failure;
-use crate::phones::plan::{Backend, Bidmesh, Npu, Plan, Program};
-use crate::phones::probe::{Probe, Runner, Running};
+use crate::phones::plan::{Backend, Bidmesh, GENIE_SCRIPT, Npu, Plan, Program};
+use crate::phones::probe::{Probe, Running};
 use crate::phones::program::LocalFile;
 use crate::phones::remote::{Connected, Remote, Started};
 use crate::phones::transfer;
@@ -47,7 +47,7 @@ pub async fn bidmesh(
     }
     // How the phone is now: what the map was planned on may be minutes old, and nothing is written that is there.
     let probe = Probe::of(remote.adb(), &remote.serial).await?;
-    identity(remote, plan, bidmesh, &probe, &mut done).await?;
+    identity(remote, &plan.id, &bidmesh.npu, &probe, &mut done, say).await?;
     backend(remote, &bidmesh.backend, &mut done).await?;
     peers(remote, &plan.id, &probe, all, &mut done).await?;
     if probe.running == Running::Nothing {
@@ -85,66 +85,53 @@ async fn runs(remote: &Remote) -> Result<(), AdbError> {
     Err(AdbError::refused("run the program on this phone", &why))
 }
 
-/// Name and NPU, kept in device_config.json.
+/// Name and NPU, in device_config.json; what else stands there stays.
 async fn identity(
     remote: &Remote,
-    plan: &Plan,
-    bidmesh: &Bidmesh,
+    id: &DeviceId,
+    npu: &Npu,
     probe: &Probe,
     done: &mut Done,
+    say: Say<'_>,
 ) -> Result<(), AdbError> {
-    let config = probe.config();
-    if config.device_id.as_ref() != Some(&plan.id) {
-        remote.command("name the device", &["config", "set", "id", plan.id.as_str()]).await?;
-        done.push(Change::Name(plan.id.clone()));
+    let before = match probe.readable_config() {
+        Some(config) => config,
+        None => keep_aside(remote, "device_config.json", say).await.map(|()| DeviceConfig::default())?,
+    };
+    let mut config = before.clone();
+    if config.device_id.as_ref() != Some(id) {
+        config.device_id = Some(id.clone());
+        done.push(Change::Name(id.clone()));
     }
-    let npu = has_npu(&bidmesh.npu);
-    if config.has_npu != Some(npu) {
-        let word = if npu { "true" } else { "false" };
-        remote.command("say whether it has an NPU", &["config", "set", "has_npu", word]).await?;
-        done.push(Change::Npu(npu));
+    if let Some(has_npu) = npu.known().filter(|has_npu| config.has_npu != Some(*has_npu)) {
+        config.has_npu = Some(has_npu);
+        done.push(Change::Npu(has_npu));
     }
-    Ok(())
-}
-
-const fn has_npu(npu: &Npu) -> bool {
-    match npu {
-        Npu::Said(yes) => *yes,
-        Npu::Found(_) => true,
-        Npu::NotFound | Npu::Unsure => false,
-    }
+    if config == before { Ok(()) } else { remote.write("device_config.json", &config.to_text()).await }
 }
 
 async fn backend(remote: &Remote, backend: &Backend, done: &mut Done) -> Result<(), AdbError> {
-    let (spec, preset) = match backend {
-        Backend::Found { spec, preset, genie } => {
-            if let Some(Runner::Genie { program, config }) = genie {
-                remote.write("run_genie.sh", &genie_script(program, config)).await?;
-            }
-            (spec, *preset)
-        }
-        Backend::PushModel { spec: Some(spec), .. } => (spec, None),
-        _ => return Ok(()),
-    };
+    let Some(spec) = backend.spec() else { return Ok(()) };
+    if let Backend::Genie { program, config } = backend {
+        remote.write(GENIE_SCRIPT, &genie_script(program, config)).await?;
+        remote.command("set the preset", &["config", "set", "executor.preset", "genie"]).await?;
+    }
     if let Some(path) = spec.strip_prefix("command:") {
         // The shell mesh runs it by `sh`, and so never needed it to be executable.
         let doing = "let the model runner be run";
-        remote.adb().run(&remote.serial, doing, &format!("chmod u+x {}", crate::adb::quoted(path))).await?;
+        remote.adb().run(&remote.serial, doing, &format!("chmod u+x {}", quoted(path))).await?;
     }
-    if let Some(preset) = preset {
-        remote.command("set the preset", &["config", "set", "executor.preset", preset]).await?;
-    }
-    remote.command("set what runs prompts", &["config", "set", "executor.run", spec]).await?;
-    done.push(Change::Runner(spec.clone()));
+    remote.command("set what runs prompts", &["config", "set", "executor.run", &spec]).await?;
+    done.push(Change::Runner(spec));
     Ok(())
 }
 
 /// Runs Qualcomm's program as the device runs commands: with the file that holds the prompt.
 fn genie_script(program: &str, config: &str) -> String {
     let folder = program.rsplit_once('/').map_or(".", |(folder, _)| folder);
-    let [folder, program, config] = [folder, program, config].map(crate::adb::quoted);
+    let [folder, program, config] = [folder, program, config].map(quoted);
     format!(
-        "#!/system/bin/sh\n# Written by bidmesh setup: run_genie.sh PROMPT_FILE\ncd {folder} || exit 1\n\
+        "#!/system/bin/sh\n# Written by bidmesh setup: {GENIE_SCRIPT} PROMPT_FILE\ncd {folder} || exit 1\n\
          export LD_LIBRARY_PATH={folder} ADSP_LIBRARY_PATH={folder}\n\
          exec {program} -c {config} -p \"$(cat \"$1\")\"\n"
     )
@@ -193,7 +180,7 @@ async fn my_info(remote: &Remote, plan: &Plan, probe: &Probe, done: &mut Done) -
 pub async fn shell_files(
     remote: &Remote,
     plan: &Plan,
-    npu: Option<bool>,
+    npu: &Npu,
     all: &[Plan],
     say: Say<'_>,
 ) -> Result<Done, AdbError> {
@@ -207,18 +194,12 @@ pub async fn shell_files(
     for (id, address) in others(&plan.id, all) {
         peers.set(&id, address);
     }
-    let mut config = match probe.readable_config() {
-        Some(config) => config,
-        None => keep_aside(remote, "device_config.json", say).await.map(|()| DeviceConfig::default())?,
-    };
-    config.device_id = Some(plan.id.clone());
-    config.has_npu = Some(npu.unwrap_or(!probe.npus.is_empty()));
-    for (name, text) in [("peers.txt", peers.to_text()), ("device_config.json", config.to_text())] {
-        if probe.file(name) != Some(text.as_str()) {
-            remote.write(name, &text).await?;
-            done.push(Change::File(name));
-        }
+    let text = peers.to_text();
+    if probe.file("peers.txt") != Some(text.as_str()) {
+        remote.write("peers.txt", &text).await?;
+        done.push(Change::File("peers.txt"));
     }
+    identity(remote, &plan.id, npu, &probe, &mut done, say).await?;
     my_info(remote, plan, &probe, &mut done).await?;
     Ok(done)
 }
@@ -242,19 +223,16 @@ pub async fn start(
         say("is started anew");
         remote.stop(RESTARTING).await?;
     }
-    let (started, connected) = remote.start().await?;
-    let Some(connected) = connected else {
-        return Err(Failure::failed("the shell listener was started on it meanwhile; it is left alone"));
+    let (change, connected) = match remote.start().await? {
+        Started::Now(connected) if anew => (Change::StartedAnew, connected),
+        Started::Now(connected) => (Change::Started, connected),
+        Started::Already(connected) => return Ok((None, connected)),
+        Started::Listener => {
+            return Err(Failure::failed("the shell listener was started on it meanwhile; it is left alone"));
+        }
     };
-    let change = match (started, anew) {
-        (_, true) => Some(Change::StartedAnew),
-        (Started::Now, _) => Some(Change::Started),
-        _ => None,
-    };
-    if change.is_some() {
-        say("runs");
-    }
-    Ok((change, connected))
+    say("runs");
+    Ok((Some(change), connected))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::adb::{Adb, Attached, State};
 use crate::cli::Shared;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::phones::adb_failed;
 use crate::phones::plan::{Offered, Seen};
 use crate::phones::probe::{Probe, Runner};
 use crate::phones::program::{self, LocalFile, Processor};
@@ -27,10 +28,7 @@ const SERVER_ANSWER_MAX: usize = 1 << 20;
 
 /// The attached phones, each asked how it is; at least one of them is to be set up.
 pub async fn phones(adb: &Adb, flags: &Setup, map: &DeviceMap) -> Result<Vec<Seen>, Failure> {
-    let attached = adb.devices().await.map_err(|error| {
-        let code = if matches!(error, crate::adb::AdbError::NotInstalled(_)) { "no_adb" } else { "failed" };
-        Failure::new(Exit::Failed, code, error.to_string())
-    })?;
+    let attached = adb.devices().await.map_err(|error| adb_failed(&error))?;
     let chosen = chosen(&attached, flags, map)?;
     let probes = attached.iter().map(|phone| async {
         match phone.state.obstacle() {

@@ -11,7 +11,7 @@ use crate::api::types::{DecisionView, Status};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::probe::{Probe, Running};
-use crate::phones::{MapFlag, Phones, failed};
+use crate::phones::{MapFlag, Phones, adb_failed};
 use crate::table::Table;
 
 /// A phone and the device on it.
@@ -45,7 +45,7 @@ struct Row {
 pub async fn run(output: &Output, map: &MapFlag) -> Result<Exit, Failure> {
     let phones = Phones::open(map)?;
     let devices = phones.all()?;
-    let attached = phones.adb.devices().await.map_err(|error| failed(&devices[0].id, &error))?;
+    let attached = phones.adb.devices().await.map_err(|error| adb_failed(&error))?;
     let states: BTreeMap<String, State> =
         attached.into_iter().map(|phone| (phone.serial, phone.state)).collect();
     let rows = join_all(devices.iter().map(|device| row(&phones, device, states.get(&device.serial)))).await;
