@@ -235,7 +235,7 @@ fn a_phone_without_anything_to_run_prompts_is_named_with_the_reason() {
     let laptop = Laptop::with(&["bare"]);
     let device = laptop.setup(&[])["devices"][0].clone();
     assert_eq!(device["state"], "failed", "{device:#}");
-    assert!(device["why"].to_string().contains("nothing runs prompts there"), "{device:#}");
+    assert!(device["why"].to_string().contains("no model runner is on it"), "{device:#}");
     assert!(device["plan"].to_string().contains("bidmesh model pull"), "{device:#}");
 }
 
@@ -385,4 +385,24 @@ fn a_person_is_asked_before_anything_is_done_and_about_an_npu_only_if_there_may_
 
     let again = laptop.run(&["setup", "--dry-run", "--binary", &binary]);
     assert!(again.stdout().contains("NPU: yes, as said before"), "{}", again.stdout());
+}
+
+#[test]
+fn a_script_without_an_interpreter_is_run_by_sh_as_the_shell_mesh_does() {
+    if !can_play_phones() {
+        return;
+    }
+    let mut laptop = Laptop::with(&[]);
+    laptop.attach_prepared("old", |phone| {
+        // What it reads lies beside it.
+        phone
+            .system_file("data/local/tmp/mesh/run_slm.sh", "echo \"$(cat name.txt) heard: $(cat \"$1\")\"\n");
+        phone.system_file("data/local/tmp/mesh/name.txt", "Old\n");
+    });
+    let device = laptop.setup(&[])["devices"][0].clone();
+    assert_eq!(
+        (&device["state"], &device["answer"]),
+        (&"ready".into(), &"Old heard: Say hello in one short sentence.".into()),
+        "{device:#}"
+    );
 }

@@ -22,7 +22,7 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::MapFlag;
-use crate::phones::plan::{self, Npu, Plan, What};
+use crate::phones::plan::{self, Backend, Npu, Plan, What};
 use crate::phones::remote::Remote;
 
 /// Flags of `setup`.
@@ -200,7 +200,13 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
             report.answer = Some(answer);
             report
         }
-        Err(failure) => report.failed(format!("it runs but does not answer: {}", failure.message)),
+        Err(failure) => {
+            let why = match &bidmesh.backend {
+                Backend::None(why) => why,
+                _ => &failure.message,
+            };
+            report.failed(format!("it runs but does not answer: {why}"))
+        }
     }
 }
 

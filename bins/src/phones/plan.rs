@@ -15,8 +15,8 @@ use crate::adb::Attached;
 use crate::device::DEFAULT_PORT;
 use crate::duration;
 
-/// What runs Qualcomm's program, in the mesh directory.
-pub const GENIE_SCRIPT: &str = "run_genie.sh";
+/// A script in the mesh directory that is called with the file of a prompt, for what is called in another way.
+pub const RUNNER_SCRIPT: &str = "run_prompt.sh";
 
 /// A phone and what could be found out about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +79,9 @@ pub enum Backend {
     Kept(String),
     /// Found on the phone: how it is named.
     Found(String),
-    /// Qualcomm's program and its configuration, found on the phone: run by a script that is written there.
+    /// A shell script found on the phone that is run by `sh`, through [`RUNNER_SCRIPT`].
+    Script(String),
+    /// Qualcomm's program and its configuration, found on the phone, through [`RUNNER_SCRIPT`].
     Genie { program: String, config: String },
     /// The embedded model, whose file is there already.
     ModelThere(String),
@@ -191,7 +193,8 @@ fn backend(serial: &str, probe: &Probe, offered: &Offered) -> Backend {
     }
     for runner in &probe.runners {
         match runner {
-            Runner::Script(path) => return Backend::Found(format!("command:{path}")),
+            Runner::Script { path, by_sh: true } => return Backend::Script(path.clone()),
+            Runner::Script { path, by_sh: false } => return Backend::Found(format!("command:{path}")),
             Runner::Genie { program, config } => {
                 return Backend::Genie { program: program.clone(), config: config.clone() };
             }
@@ -242,7 +245,7 @@ impl Backend {
     pub fn spec(&self) -> Option<String> {
         match self {
             Self::Found(spec) => Some(spec.clone()),
-            Self::Genie { .. } => Some(format!("command:{MESH}/{GENIE_SCRIPT}")),
+            Self::Script(_) | Self::Genie { .. } => Some(format!("command:{MESH}/{RUNNER_SCRIPT}")),
             Self::PushModel { spec, .. } => spec.clone(),
             Self::Kept(_) | Self::ModelThere(_) | Self::None(_) => None,
         }
@@ -311,7 +314,9 @@ impl Bidmesh {
         lines.push(match &self.backend {
             Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
             Backend::Found(spec) => format!("prompts: run by {spec}, which is there"),
-            Backend::Genie { program, .. } => format!("prompts: run by {program}, which is there"),
+            Backend::Script(program) | Backend::Genie { program, .. } => {
+                format!("prompts: run by {program}, which is there")
+            }
             Backend::ModelThere(name) => format!("prompts: run by the embedded model {name}, which is there"),
             Backend::PushModel { file, name, .. } => {
                 format!("prompts: push the model {name} ({})", duration::bytes(file.bytes))
@@ -390,7 +395,7 @@ mod tests {
         let running = Probe {
             running: Running::Bidmesh(7),
             program_sum: Some("sum of bidmesh-aarch64".into()),
-            runners: vec![Runner::Script("/data/local/tmp/mesh/run_slm.sh".into())],
+            runners: vec![Runner::Script { path: "/data/local/tmp/mesh/run_slm.sh".into(), by_sh: false }],
             npus: vec!["Google edge TPU (/dev/rio)".into()],
             ..ready()
         };

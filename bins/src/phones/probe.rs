@@ -37,8 +37,8 @@ pub enum Running {
 /// A program or server on a phone that can run prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runner {
-    /// The shell mesh's script.
-    Script(String),
+    /// The shell mesh's script. `by_sh`: it does not name an interpreter that is there; the shell mesh runs it by `sh`.
+    Script { path: String, by_sh: bool },
     /// Qualcomm's program and its configuration.
     Genie { program: String, config: String },
     /// Something listens at one of the usual ports; whether it is a model server is not known yet.
@@ -119,7 +119,7 @@ impl Probe {
             outdated: text("outdated").is_some(),
             program_sum: text("sum").and_then(|line| line.split_whitespace().next().map(str::to_owned)),
             program_version: text("version"),
-            runners: runners(text("runner"), text("genie"), &text("ports").unwrap_or_default()),
+            runners: runners(&text),
             models: models(&text("models").unwrap_or_default()),
             battery: number_after(&battery, "level:").and_then(|level| u8::try_from(level).ok()),
             // Tenths of a degree.
@@ -239,7 +239,11 @@ fn free_bytes(line: &str) -> Option<u64> {
     words.get(at.checked_sub(1)?)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-fn runners(script: Option<String>, genie: Option<String>, ports: &str) -> Vec<Runner> {
+fn runners(text: &dyn Fn(&str) -> Option<String>) -> Vec<Runner> {
+    let by_sh = text("interpreter").is_none();
+    let script = text("runner").map(|path| Runner::Script { path, by_sh });
+    let genie = text("genie");
+    let ports = text("ports").unwrap_or_default();
     let genie = genie.as_deref().and_then(|lines| lines.split_once('\n')).map(|(program, config)| {
         Runner::Genie { program: program.trim().to_owned(), config: config.trim().to_owned() }
     });
@@ -249,7 +253,7 @@ fn runners(script: Option<String>, genie: Option<String>, ports: &str) -> Vec<Ru
         ports.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&port)))
     };
     let servers = SERVER_PORTS.into_iter().filter(listens).map(Runner::Port);
-    script.map(Runner::Script).into_iter().chain(genie).chain(servers).collect()
+    script.into_iter().chain(genie).chain(servers).collect()
 }
 
 fn models(printed: &str) -> BTreeMap<String, u64> {

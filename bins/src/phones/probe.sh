@@ -16,7 +16,10 @@ p=$(device) && {
     case $(readlink "/proc/$p/exe" 2>/dev/null) in *' (deleted)') s outdated; echo yes ;; esac
 }
 s listener; listener
-s runner; [ -f "$D/run_slm.sh" ] && echo "$D/run_slm.sh"
+if [ -f "$D/run_slm.sh" ]; then
+    s runner; echo "$D/run_slm.sh"
+    i=$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$D/run_slm.sh"); [ -x "$i" ] && { s interpreter; echo "$i"; }
+fi
 for g in "$D/genie-t2t-run" "${D%/*}"/genie-t2t-run "${D%/*}"/*/genie-t2t-run; do
     if [ -x "$g" ]; then
         c=$(grep -l '"dialog"' "${g%/*}"/*.json 2>/dev/null | head -n 1)

@@ -107,7 +107,13 @@ pub fn find(named: Option<&Path>, processor: Processor) -> Result<PathBuf, Failu
             }
         }
     }
-    Err(Failure::failed(not_found(processor, &places)))
+    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    Err(Failure::failed(format!(
+        "there is no program for {processor} phones in {}: make one with `scripts/cross-build --install {}` in the source \
+         directory, or name one with --binary FILE",
+        places.join(" or "),
+        processor.targets()[1]
+    )))
 }
 
 fn places() -> Vec<PathBuf> {
@@ -117,18 +123,14 @@ fn places() -> Vec<PathBuf> {
     beside.into_iter().chain(data.map(|data| data.join("bidmesh"))).collect()
 }
 
-/// How to come by the program.
-fn not_found(processor: Processor, places: &[PathBuf]) -> String {
-    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+/// Ways to build the program, for a person.
+pub fn how_to_build(processor: Processor) -> String {
     let [android, musl] = processor.targets();
     format!(
-        "there is no program for {processor} phones in {}. Build it in the source directory and copy it there:\n\
-         \x20 scripts/cross-build {musl}          (Debian's packages and zig; the script says what it needs)\n\
-         or, with rustup:\n\
-         \x20 rustup target add {android} && cargo install cargo-ndk\n\
-         \x20 cargo ndk --target {android} build --profile dist -p bidmesh\n\
-         or name a program with --binary FILE",
-        places.join(" or ")
+        "To build the program for {processor} phones, in the source directory, one of:\n\
+         \x20 scripts/cross-build --install {musl}     (Debian and Ubuntu; the script says what it needs)\n\
+         \x20 rustup target add {android} && cargo install cargo-ndk &&     (with an Android NDK)\n\
+         \x20   cargo ndk --target {android} build --profile dist -p bidmesh, then setup with --binary FILE"
     )
 }
 
@@ -174,14 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_none_the_commands_that_build_it_are_said() {
-        let message = not_found(Processor::Aarch64, &["/opt".into()]);
-        for part in [
-            "/opt",
-            "scripts/cross-build aarch64-unknown-linux-musl",
-            "rustup target add aarch64-linux-android",
-        ] {
-            assert!(message.contains(part), "{message}");
+    fn the_commands_that_build_it_are_for_its_processor() {
+        let said = how_to_build(Processor::Armv7);
+        for part in
+            ["cross-build --install armv7-unknown-linux-musleabihf", "target add armv7-linux-androideabi"]
+        {
+            assert!(said.contains(part), "{said}");
         }
     }
 

@@ -65,6 +65,7 @@ impl Phone {
         };
         let (Some(mksh), Some(toybox)) = (installed("mksh"), installed("toybox")) else {
             leave_out("mksh or toybox, Android's shell and tools (the host's are used)");
+            std::os::unix::fs::symlink("/bin/sh", folder.join("sh")).expect("a writable folder");
             return;
         };
         fs::copy(mksh, folder.join("sh")).expect("a readable program");

@@ -202,7 +202,7 @@ fn work(phone: &Phone) -> Option<Finding> {
             Some(finding(id, "device_silent", format!("its device does not answer: {why}"), remedy))
         }
         Ok(status) if !status.executor.available => {
-            let what = format!("nothing runs prompts there: {}", status.executor.why);
+            let what = format!("it cannot run prompts: {}", status.executor.why);
             let remedy = "put a model runner on it (run_slm.sh in /data/local/tmp/mesh), or fetch a model here with \
                           `bidmesh model pull`; then `bidmesh setup`";
             Some(finding(id, "no_backend", what, remedy))

@@ -12,7 +12,7 @@ use crate::adb::{AdbError, QUICK, quoted};
 use crate::device::DEFAULT_PORT;
 use crate::duration;
 use crate::exit::Failure;
-use crate::phones::plan::{Backend, Bidmesh, GENIE_SCRIPT, Npu, Plan, Program};
+use crate::phones::plan::{Backend, Bidmesh, Npu, Plan, Program, RUNNER_SCRIPT};
 use crate::phones::probe::{Probe, Running};
 use crate::phones::program::LocalFile;
 use crate::phones::remote::{Connected, Remote, Started};
@@ -112,12 +112,16 @@ async fn identity(
 
 async fn backend(remote: &Remote, backend: &Backend, done: &mut Done) -> Result<(), AdbError> {
     let Some(spec) = backend.spec() else { return Ok(()) };
-    if let Backend::Genie { program, config } = backend {
-        remote.write(GENIE_SCRIPT, &genie_script(program, config)).await?;
-        remote.command("set the preset", &["config", "set", "executor.preset", "genie"]).await?;
+    match backend {
+        Backend::Script(path) => remote.write(RUNNER_SCRIPT, &by_sh(path)).await?,
+        Backend::Genie { program, config } => {
+            remote.write(RUNNER_SCRIPT, &by_genie(program, config)).await?;
+            remote.command("set the preset", &["config", "set", "executor.preset", "genie"]).await?;
+        }
+        _ => {}
     }
     if let Some(path) = spec.strip_prefix("command:") {
-        // The shell mesh runs it by `sh`, and so never needed it to be executable.
+        // The shell mesh's script never needed to be executable.
         let doing = "let the model runner be run";
         remote.adb().run(&remote.serial, doing, &format!("chmod u+x {}", quoted(path))).await?;
     }
@@ -126,13 +130,18 @@ async fn backend(remote: &Remote, backend: &Backend, done: &mut Done) -> Result<
     Ok(())
 }
 
-/// Runs Qualcomm's program as the device runs commands: with the file that holds the prompt.
-fn genie_script(program: &str, config: &str) -> String {
+const RUNNER_HEAD: &str =
+    "#!/system/bin/sh\n# Written by bidmesh setup; its argument is the file of a prompt.\n";
+
+fn by_sh(path: &str) -> String {
+    format!("{RUNNER_HEAD}exec sh {} \"$1\"\n", quoted(path))
+}
+
+fn by_genie(program: &str, config: &str) -> String {
     let folder = program.rsplit_once('/').map_or(".", |(folder, _)| folder);
     let [folder, program, config] = [folder, program, config].map(quoted);
     format!(
-        "#!/system/bin/sh\n# Written by bidmesh setup: {GENIE_SCRIPT} PROMPT_FILE\ncd {folder} || exit 1\n\
-         export LD_LIBRARY_PATH={folder} ADSP_LIBRARY_PATH={folder}\n\
+        "{RUNNER_HEAD}cd {folder} || exit 1\nexport LD_LIBRARY_PATH={folder} ADSP_LIBRARY_PATH={folder}\n\
          exec {program} -c {config} -p \"$(cat \"$1\")\"\n"
     )
 }
@@ -241,9 +250,6 @@ mod tests {
 
     #[test]
     fn the_genie_script_quotes_what_stands_in_paths() {
-        insta::assert_snapshot!(genie_script(
-            "/data/local/tmp/my genie/genie-t2t-run",
-            "/data/local/tmp/c.json"
-        ));
+        insta::assert_snapshot!(by_genie("/data/local/tmp/my genie/genie-t2t-run", "/data/local/tmp/c.json"));
     }
 }

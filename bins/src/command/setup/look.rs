@@ -96,6 +96,9 @@ pub async fn offered(
                 Some(program) => program.clone(),
                 None => {
                     let program = local_program(flags.binary.clone(), processor).await;
+                    if program.is_err() && flags.binary.is_none() {
+                        output.note(&program::how_to_build(processor));
+                    }
                     by_processor.insert(processor, program.clone());
                     program
                 }

@@ -17,13 +17,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Asks the device a prompt that it must answer itself; its answer.
 pub async fn ask(client: &Client, id: &DeviceId, prompt: &str, within: Duration) -> Result<String, Failure> {
     let until = Instant::now() + READY;
-    loop {
-        let status: Status = client.get("/v1/status").await?;
-        if status.executor.available {
-            break;
-        }
+    while let Some(why) = inability(client).await? {
         if Instant::now() >= until {
-            return Err(Failure::failed(format!("nothing runs prompts there: {}", status.executor.why)));
+            return Err(Failure::failed(why));
         }
         sleep(LOOK_AGAIN).await;
     }
@@ -38,8 +34,15 @@ pub async fn ask(client: &Client, id: &DeviceId, prompt: &str, within: Duration)
     match outcome.status.as_str() {
         "completed" if outcome.output.trim().is_empty() => Err(Failure::failed("its answer is empty")),
         "completed" => Ok(outcome.output),
-        _ => Err(Failure::failed(outcome.why)),
+        // That a program cannot be started shows with the first prompt.
+        _ => Err(Failure::failed(inability(client).await?.unwrap_or(outcome.why))),
     }
+}
+
+/// Why the device cannot run prompts, if that is so.
+async fn inability(client: &Client) -> Result<Option<String>, Failure> {
+    let status: Status = client.get("/v1/status").await?;
+    Ok((!status.executor.available).then_some(status.executor.why))
 }
 
 async fn outcome(client: &Client, submit: &Submit) -> Result<OutcomeView, Failure> {
