@@ -89,7 +89,7 @@ fn a_plan_is_shown_and_nothing_is_done() {
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
     let plan = finished.stdout();
     for part in
-        ["Device_A (127.0.0.1:", "program: push ", "command:/data/local/tmp/mesh/run_slm.sh", "device: start"]
+        ["Device_A (127.0.0.1:", "program: push ", "run by /data/local/tmp/mesh/run_slm.sh", "device: start"]
     {
         assert!(plan.contains(part), "{part} is not in {plan}");
     }

@@ -7,6 +7,7 @@
     reason = "helpers of tests, which the lint does not know as such"
 )]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -214,6 +215,25 @@ fn a_log_that_ends_while_it_is_followed_is_told_and_the_others_go_on() {
     });
     following.signal(Signal::INT);
     assert_eq!(following.finish(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_device_that_ends_at_once_is_told_with_its_own_words() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = three_phones();
+    assert_eq!(laptop.run(&["stop", "Device_B"]).code(), Some(0));
+    let settings = laptop.phone("Device_B").dir().join("config.toml");
+    let before = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("wrok.slots = 2\nlisten = \"nowhere\"\n{before}")).unwrap();
+    let finished = laptop.run(&["start", "Device_B"]);
+    assert_eq!(finished.code(), Some(1));
+    let said = finished.stderr();
+    assert!(
+        said.contains("Device_B was started and ended at once: ") && said.contains("config.toml"),
+        "{said}"
+    );
 }
 
 /// A model server as far as `setup` and a device need one, at one of the ports where they are looked for; `None`: all

@@ -313,7 +313,9 @@ impl Bidmesh {
         });
         lines.push(match &self.backend {
             Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
-            Backend::Found(spec) => format!("prompts: run by {spec}, which is there"),
+            Backend::Found(spec) => {
+                format!("prompts: run by {}, which is there", spec.trim_start_matches("command:"))
+            }
             Backend::Script(program) | Backend::Genie { program, .. } => {
                 format!("prompts: run by {program}, which is there")
             }

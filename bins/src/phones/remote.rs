@@ -30,11 +30,12 @@ elif [ -n "$(listener)" ]; then echo listener
 elif [ -x "$D/bidmesh" ]; then echo stopped
 else echo missing; fi"#;
 
-/// Detached from the adb session in every way: its own session, no terminal, nothing inherited.
+/// Detached from the adb session in every way: its own session, no terminal, nothing inherited. Prints its process id.
 const START: &str = r#"
 cd "$D" || exit 1
 S=$(command -v setsid)
 $S nohup ./bidmesh --dir "$D" up </dev/null >/dev/null 2>"$L" &
+echo $!
 "#;
 
 /// What is on a phone.
@@ -143,32 +144,33 @@ impl Remote {
             Found::Stopped => {
                 let script =
                     format!("D={}; L={}\n{START}", quoted(MESH), quoted(&format!("{MESH}/{START_LOG}")));
-                self.adb
-                    .run(&self.serial, "start the device", &script)
-                    .await
-                    .map_err(|error| self.failed(&error))?;
-                Ok(Started::Now(self.wait().await?))
+                let process = self.adb.run(&self.serial, "start the device", &script).await;
+                Ok(Started::Now(self.wait(process.map_err(|error| self.failed(&error))?.trim()).await?))
             }
         }
     }
 
-    async fn wait(&self) -> Result<Connected, Failure> {
+    /// Until the device that was just started says where it is controlled, or has ended.
+    async fn wait(&self, process: &str) -> Result<Connected, Failure> {
         let until = Instant::now() + STARTING;
-        while Instant::now() < until {
+        let how = loop {
             if let Found::Running(control) = self.find().await.map_err(|error| self.failed(&error))? {
                 return self.answering(&control).await;
             }
+            let lives = self.adb.shell(&self.serial, &format!("kill -0 {}", quoted(process)), QUICK).await;
+            if lives.map_err(|error| self.failed(&error))?.status != 0 {
+                break "ended at once".to_owned();
+            }
+            if Instant::now() >= until {
+                break format!("does not answer after {}", duration::words(duration::millis(STARTING)));
+            }
             sleep(LOOK_AGAIN).await;
-        }
+        };
         let show = format!("tail -n 1 {}", quoted(&format!("{MESH}/{START_LOG}")));
         let said = self.adb.shell(&self.serial, &show, QUICK).await;
         let why = said.map_or_else(|error| error.to_string(), |said| said.last_words().to_owned());
-        Err(Failure::failed(format!(
-            "{} was started but does not answer after {}: {}",
-            self.id,
-            duration::words(duration::millis(STARTING)),
-            why.trim_start_matches("bidmesh: ")
-        )))
+        let why = why.trim_start_matches("bidmesh: ");
+        Err(Failure::failed(format!("{} was started and {how}: {why}", self.id)))
     }
 
     async fn answering(&self, control: &Control) -> Result<Connected, Failure> {
