@@ -190,35 +190,35 @@ pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// An adb that does what a script says, which is called as adb would be.
+#[cfg(test)]
+pub fn scripted(script: &str) -> (tempfile::TempDir, Adb) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("adb");
+    // A program that was just written could not be started while another thread's child still has it open.
+    let linked = concat!(env!("CARGO_MANIFEST_DIR"), "/src/adb/scripted.sh");
+    std::os::unix::fs::symlink(linked, &program).unwrap();
+    std::fs::write(folder.path().join("script"), script).unwrap();
+    (folder, Adb { program: program.into(), mark: "MARK".into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    /// An adb that does what a script says.
-    fn adb(script: &str) -> (tempfile::TempDir, Adb) {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("adb");
-        // Through a link target nobody writes to: a file just written may be busy in another thread's child.
-        std::fs::write(folder.path().join("script"), script).unwrap();
-        std::fs::write(&program, "#!/bin/sh\n. \"${0%/*}/script\"\n").unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        (folder, Adb { program: program.into(), mark: "MARK".into() })
-    }
 
     #[tokio::test]
     async fn a_script_ends_with_its_status_and_a_phone_that_went_away_is_told_apart() {
         // As adb shell: the last argument is run.
-        let (_folder, phone) = adb("shift 3; sh -c \"$1\"");
+        let (_folder, phone) = scripted("shift 3; sh -c \"$1\"");
         let said = phone.shell("S", "printf 'a\\nb'; echo bad >&2; exit 3", QUICK).await.unwrap();
         assert_eq!((said.status, said.stdout.as_str(), said.last_words()), (3, "a\nb", "bad"));
-        let (_folder, phone) = adb("echo half; echo 'error: closed' >&2; exit 1");
+        let (_folder, phone) = scripted("echo half; echo 'error: closed' >&2; exit 1");
         assert_eq!(phone.shell("S", "true", QUICK).await, Err(AdbError::Gone));
     }
 
     #[tokio::test]
     async fn a_phone_that_hangs_is_given_up() {
-        let (_folder, phone) = adb("exec sleep 60");
+        let (_folder, phone) = scripted("exec sleep 60");
         let limit = Duration::from_millis(50);
         assert_eq!(phone.shell("S", "true", limit).await, Err(AdbError::TimedOut(limit)));
     }

@@ -114,3 +114,57 @@ async fn off_the_runtime<T: Send + 'static>(
 fn unreadable(path: &Path, error: &io::Error) -> AdbError {
     AdbError::refused(&format!("read {}", path.display()), &error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adb::scripted;
+
+    /// A phone that is this machine; it counts what is pushed to it.
+    const PHONE: &str = "shift 2; case $1 in shell) exec sh -c \"$2\" ;; esac
+        echo pushed >> \"${0%/*}/pushes\"; cp \"$2\" \"$3\"";
+
+    /// Two and a half pieces, no two of which are alike.
+    fn file(folder: &Path) -> LocalFile {
+        let piece = usize::try_from(PIECE_BYTES).unwrap();
+        let mut bytes = vec![1; piece];
+        bytes.resize(2 * piece, 2);
+        bytes.resize(5 * piece / 2, 3);
+        let path = folder.join("file");
+        std::fs::write(&path, bytes).unwrap();
+        LocalFile::of(&path).unwrap()
+    }
+
+    /// Sends it to a phone that has its first `begun` bytes, the last of which are replaced by `damage`. How many
+    /// pieces were pushed, what was said, and whether the whole file is there under its name.
+    async fn sent(phone: &str, begun: u64, damage: &[u8]) -> (usize, Result<(), AdbError>, bool) {
+        let (folder, adb) = scripted(phone);
+        let file = file(folder.path());
+        let bytes = std::fs::read(&file.path).unwrap();
+        let to = folder.path().join("there/program");
+        if begun > 0 {
+            let right = &bytes[..usize::try_from(begun).unwrap() - damage.len()];
+            std::fs::create_dir(folder.path().join("there")).unwrap();
+            std::fs::write(to.with_extension("part"), [right, damage].concat()).unwrap();
+        }
+        let said = send(&adb, "S", &file, to.to_str().unwrap(), true, &|_, _| {}).await;
+        let pushes = std::fs::read_to_string(folder.path().join("pushes")).unwrap_or_default();
+        (pushes.lines().count(), said, std::fs::read(&to).is_ok_and(|there| there == bytes))
+    }
+
+    #[tokio::test]
+    async fn a_copy_goes_on_where_it_broke_off_unless_what_is_there_is_something_else() {
+        assert_eq!(sent(PHONE, 0, &[]).await, (3, Ok(()), true));
+        assert_eq!(sent(PHONE, PIECE_BYTES, &[]).await, (2, Ok(()), true));
+        assert_eq!(sent(PHONE, PIECE_BYTES + 5, &[]).await, (2, Ok(()), true));
+        assert_eq!(sent(PHONE, PIECE_BYTES, b"other").await, (3, Ok(()), true));
+    }
+
+    #[tokio::test]
+    async fn what_arrives_damaged_never_gets_its_name() {
+        let damaging = format!("{PHONE}; printf X | dd of=\"$3\" conv=notrunc 2>/dev/null");
+        let (_, said, whole) = sent(&damaging, 0, &[]).await;
+        assert!(said.unwrap_err().to_string().contains("it arrived damaged"));
+        assert!(!whole);
+    }
+}
