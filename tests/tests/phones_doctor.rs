@@ -164,4 +164,7 @@ fn a_backend_that_is_missing() {
     fs::remove_file(laptop.phone("Device_A").dir().join("run_slm.sh")).unwrap();
     assert_eq!(laptop.run(&["restart", "Device_A"]).code(), Some(0));
     finds(&laptop, Some("Device_A"), "no_backend");
+    // Unless that is what somebody wants.
+    assert_eq!(laptop.run(&["config", "set", "Device_A", "executor.run", "none"]).code(), Some(0));
+    assert_eq!(findings(&laptop), []);
 }

@@ -237,6 +237,10 @@ fn a_phone_without_anything_to_run_prompts_is_named_with_the_reason() {
     assert_eq!(device["state"], "failed", "{device:#}");
     assert!(device["why"].to_string().contains("no model runner is on it"), "{device:#}");
     assert!(device["plan"].to_string().contains("bidmesh model pull"), "{device:#}");
+    // Unless that is what somebody wants.
+    assert_eq!(laptop.run(&["config", "set", "Device_A", "executor.run", "none"]).code(), Some(0));
+    let device = laptop.setup(&[])["devices"][0].clone();
+    assert_eq!((&device["state"], &device["answer"]), (&"ready".into(), &Value::Null), "{device:#}");
 }
 
 #[test]

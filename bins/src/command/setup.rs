@@ -193,6 +193,11 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
         }
         Err(failure) => return report.failed(bare(&plan.id, &failure)),
     };
+    if bidmesh.only_asks_others() {
+        report.state = "ready";
+        report.why = Some("it runs no prompts itself, as configured".into());
+        return report;
+    }
     say("is asked a prompt");
     match try_out::ask(&connected.client, &plan.id, &flags.prompt, flags.answer_within).await {
         Ok(answer) => {
@@ -241,7 +246,8 @@ fn words(reports: &[Report]) -> String {
             ("failed", _, Some(why)) => format!("{name}: failed: {why}"),
             (_, Some(answer), _) => format!("{name}: ready; it says: {}", first_line(answer)),
             ("shell", ..) => format!("{name}: runs the shell listener; left alone"),
-            (state, None, _) => format!("{name}: {state}"),
+            (state, None, Some(why)) => format!("{name}: {state}; {why}"),
+            (state, None, None) => format!("{name}: {state}"),
         };
         text.push_str(&line);
         text.push('\n');
@@ -279,6 +285,7 @@ mod tests {
             report("Device_C", "failed", Some("the phone went away"), None),
             report("Device_D", "prepared", None, None),
             report("Device_E", "ready", None, Some(&long)),
+            report("Device_F", "ready", Some("it runs no prompts itself, as configured"), None),
         ]));
     }
 }

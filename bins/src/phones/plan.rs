@@ -9,7 +9,7 @@ use bidmesh_io_tokio::files::{DeviceMap, MappedDevice};
 
 use super::MESH;
 use super::names::names;
-use super::probe::{Probe, Runner, Running};
+use super::probe::{Probe, RUNS_NONE, Runner, Running};
 use super::program::LocalFile;
 use crate::adb::Attached;
 use crate::device::DEFAULT_PORT;
@@ -312,6 +312,7 @@ impl Bidmesh {
             ),
         });
         lines.push(match &self.backend {
+            Backend::Kept(spec) if spec == RUNS_NONE => "prompts: none run there, as configured".into(),
             Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
             Backend::Found(spec) => {
                 format!("prompts: run by {}, which is there", spec.trim_start_matches("command:"))
@@ -331,12 +332,26 @@ impl Bidmesh {
             Npu::NotFound => "NPU: none found".into(),
             Npu::Unsure => "NPU: there may be one; unless somebody says so, it is not used".into(),
         });
-        lines.push(match (self.runs, &self.program) {
-            (true, Program::Keep) if !self.outdated => "device: runs already".into(),
-            (true, _) => "device: restart with the new program".into(),
+        lines.push(match (self.runs, self.counts_at_start()) {
+            (true, false) => "device: runs already".into(),
+            (true, true) => "device: restart".into(),
             (false, _) => "device: start".into(),
         });
         lines
+    }
+
+    /// Whether it is to run no prompts, since somebody said so.
+    pub fn only_asks_others(&self) -> bool {
+        matches!(&self.backend, Backend::Kept(spec) if spec == RUNS_NONE)
+    }
+
+    /// Whether anything of it is learnt only by a device that starts.
+    fn counts_at_start(&self) -> bool {
+        self.outdated
+            || matches!(self.program, Program::Push { .. })
+            || self.renamed_from.is_some()
+            || !matches!(self.backend, Backend::Kept(_) | Backend::ModelThere(_) | Backend::None(_))
+            || matches!(self.npu, Npu::Found(_) | Npu::NotFound)
     }
 }
 
@@ -401,6 +416,15 @@ mod tests {
             npus: vec!["Google edge TPU (/dev/rio)".into()],
             ..ready()
         };
+        let files =
+            "\n@@ config.toml\n[executor]\nrun = \"none\"\n\n@@ device_config.json\n{\"has_npu\": true}\n";
+        let in_order = Probe {
+            running: Running::Bidmesh(7),
+            program_sum: Some("sum of bidmesh-aarch64".into()),
+            addresses: vec![("wlan0".into(), "192.168.1.106".parse().unwrap())],
+            writable: true,
+            ..Probe::read_for_tests(files, "@@")
+        };
         let shell = Probe { running: Running::Listener, ..ready() };
         let full = Probe { free_bytes: Some(1 << 20), ..ready() };
         let phones = [
@@ -409,8 +433,9 @@ mod tests {
             seen("c", Ok(shell)),
             seen("d", Ok(full)),
             seen("e", Err("it is offline".into())),
+            seen("f", Ok(in_order)),
         ];
-        let plans = plan(&phones, &map("Device_E:e:10.0.0.5\n"), &offered(&["a", "b", "c", "d"]));
+        let plans = plan(&phones, &map("Device_E:e:10.0.0.5\n"), &offered(&["a", "b", "c", "d", "f"]));
         insta::assert_snapshot!(words(&plans));
     }
 

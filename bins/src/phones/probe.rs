@@ -23,6 +23,9 @@ const INTERFACES_FIRST: [&str; 2] = ["wlan0", "swlan0"];
 /// The provider's network and tunnels: peers on the same Wi-Fi do not reach a phone there.
 const INTERFACES_LAST: [&str; 5] = ["rmnet", "ccmni", "tun", "dummy", "v4-rmnet"];
 
+/// The setting `executor.run` of a device that only asks others.
+pub const RUNS_NONE: &str = "none";
+
 /// What runs on a phone.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Running {
@@ -182,6 +185,11 @@ impl Probe {
             item = item.get(part)?;
         }
         item.as_str().map(str::to_owned)
+    }
+
+    /// Whether somebody has said that it is to run no prompts.
+    pub fn only_asks_others(&self) -> bool {
+        self.setting("executor.run").as_deref() == Some(RUNS_NONE)
     }
 
     /// Where peers reach it: what its settings or the running listener say, else its address now with the mesh's port.

@@ -69,7 +69,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
                 found.extend(address(phone, probe));
                 found.extend(books(phone, probe, &facts.phones));
                 found.extend(clock(phone, probe, facts.clock));
-                found.extend(work(phone));
+                found.extend(work(phone, probe));
             }
         }
     }
@@ -194,13 +194,14 @@ fn clock(phone: &Phone, probe: &Probe, here: u64) -> Option<Finding> {
 }
 
 /// Whether it would run a prompt.
-fn work(phone: &Phone) -> Option<Finding> {
+fn work(phone: &Phone, probe: &Probe) -> Option<Finding> {
     let id = Some(phone.id());
     match phone.status.as_ref()? {
         Err(why) => {
             let remedy = format!("`bidmesh log {0}`, then `bidmesh restart {0}`", phone.id());
             Some(finding(id, "device_silent", format!("its device does not answer: {why}"), remedy))
         }
+        Ok(_) if probe.only_asks_others() => None,
         Ok(status) if !status.executor.available => {
             let what = format!("it cannot run prompts: {}", status.executor.why);
             let remedy = "put a model runner on it (run_slm.sh in /data/local/tmp/mesh), or fetch a model here with \
