@@ -64,7 +64,7 @@ pub enum Command {
     #[command(subcommand)]
     Model(command::model::Model),
     /// This device, and what it knows of the others; or every phone
-    Status(command::status::StatusOf),
+    Status(command::status::StatusFlags),
     /// Why a prompt went where it went: who bid what, who refused, who won, what happened then
     Why(command::why::Why),
     /// The log of the device
@@ -112,7 +112,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(config) => command::config::run(&shared, config).await,
         #[cfg(feature = "slm")]
         Command::Model(model) => command::model::run(&shared, model).await,
-        Command::Status(of) => command::status::run(&shared, of).await,
+        Command::Status(flags) => command::status::run(&shared, flags).await,
         Command::Why(why) => command::why::run(&shared, why).await,
         Command::Log(log) => command::log::run(&shared, log).await,
         Command::Pause(pause) => command::pause::pause(&shared, pause).await,

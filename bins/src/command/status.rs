@@ -14,7 +14,7 @@ use crate::words;
 
 /// Flags of `status`.
 #[derive(Debug, Default, Args)]
-pub struct StatusOf {
+pub struct StatusFlags {
     /// Every phone of the device map
     #[arg(long)]
     pub all: bool,
@@ -22,10 +22,10 @@ pub struct StatusOf {
     pub map: MapFlag,
 }
 
-pub async fn run(shared: &Shared, of: StatusOf) -> Result<Exit, Failure> {
+pub async fn run(shared: &Shared, flags: StatusFlags) -> Result<Exit, Failure> {
     let output = shared.output();
-    if of.all {
-        return all::run(&output, &of.map).await;
+    if flags.all {
+        return all::run(&output, &flags.map).await;
     }
     let status: Status = Client::of_directory(device::directory(shared)?.path())?.get("/v1/status").await?;
     if output.json {

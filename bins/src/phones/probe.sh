@@ -6,7 +6,7 @@ s addresses; ip -4 -o addr show 2>/dev/null || ifconfig 2>/dev/null
 s space; df -k "${D%/*}" 2>/dev/null | tail -n 1
 s writable; if [ -d "$D" ]; then [ -w "$D" ]; else [ -w "${D%/*}" ]; fi && echo yes
 s clock; date +%s
-for n in my_info.txt peers.txt device_config.json config.toml control.json; do f $n; done
+for n in my_info.txt peers.txt device_config.json config.toml; do f $n; done
 if [ -f "$D/bidmesh" ]; then
     s sum; sha256sum "$D/bidmesh" 2>/dev/null
     s version; "$D/bidmesh" --version 2>&1
