@@ -16,9 +16,14 @@ use bidmesh_sim::story::Story;
 use bidmesh_sim::world::plan::{Plan, Size, Without};
 use bidmesh_sim::world::{Defect, Summary, World};
 
+use crate::screen::Progress;
+
+mod screen;
+
 /// Simulated meshes: each seed draws a world, breaks it, and checks that every prompt ends exactly once.
 ///
-/// Exit code 0: no rule was broken; 2: wrong use; 127: a crash; 128: a rule of liveness; 129: a rule of safety.
+/// Exit code 0: no rule was broken; 1: something else failed, as the last line says; 2: wrong use; 127: a crash;
+/// 128: a rule of liveness; 129: a rule of safety; 141: nobody read the output.
 #[derive(Parser)]
 #[command(name = "bidmesh-sim", version)]
 struct Arguments {
@@ -175,10 +180,10 @@ fn main() -> ExitCode {
         Command::Run { seed, devices, quiet, html } => {
             let size = devices.map_or(Size::Drawn, Size::Devices);
             let plan = Plan::draw(seed, size, &Without::default());
-            println!("{plan}\n");
+            say!("{plan}\n");
             let exit = play(World::new(plan, None), seed, quiet, html.as_deref());
             let devices = devices.map(|n| format!(" --devices {n}")).unwrap_or_default();
-            println!("again: bidmesh-sim run {seed}{devices}");
+            say!("again: bidmesh-sim run {seed}{devices}");
             exit
         }
         Command::Swarm { worlds, from, minutes, threads, complete } => {
@@ -197,7 +202,7 @@ fn main() -> ExitCode {
 
 /// Plays a world, says how it ended, and draws it if that is wanted.
 fn play(world: World, seed: u64, quiet: bool, html: Option<&Path>) -> ExitCode {
-    let mut world = if quiet { world } else { world.printing() };
+    let mut world = if quiet { world } else { world.telling(screen::by_device()) };
     if html.is_some() {
         world = world.drawing();
     }
@@ -214,7 +219,7 @@ fn draw(world: &mut World, summary: &Summary, file: &Path) -> Result<(), ()> {
     let verdict = verdict.map_or_else(|| "no rule was broken".into(), |broken| format!("BROKEN: {broken}"));
     let page = world.page(&verdict).unwrap_or_default();
     write(file, &page)?;
-    println!("the page is {}", file.display());
+    say!("the page is {}", file.display());
     Ok(())
 }
 
@@ -225,7 +230,7 @@ fn write(file: &Path, text: &str) -> Result<(), ()> {
 fn verdict(summary: &Summary) -> ExitCode {
     let outcomes: Vec<String> =
         summary.outcomes.iter().map(|(status, count)| format!("{count} {}", status.as_str())).collect();
-    println!(
+    say!(
         "\n{} events in {} simulated seconds; prompts: {}; {} lost with their device",
         summary.events,
         summary.simulated.as_secs(),
@@ -234,11 +239,11 @@ fn verdict(summary: &Summary) -> ExitCode {
     );
     match &summary.violation {
         None => {
-            println!("no rule was broken");
+            say!("no rule was broken");
             ExitCode::SUCCESS
         }
         Some(violation) => {
-            println!("BROKEN: {violation}");
+            say!("BROKEN: {violation}");
             code(violation)
         }
     }
@@ -256,37 +261,22 @@ fn swarm(swarm: Swarm, complete: bool) -> ExitCode {
     // A seed that panics is reported with the others; its message comes with the verdict.
     std::panic::set_hook(Box::new(|_| {}));
     let started = Instant::now();
-    let report = campaign::swarm(swarm, |done| {
-        if done.is_multiple_of(100) {
-            eprint!("\r{}", progress(done, swarm, started.elapsed()));
-        }
-    });
-    eprintln!();
+    let progress = Progress::of(swarm);
+    let report = campaign::swarm(swarm, |played| progress.played(played));
+    progress.over();
     let minutes = started.elapsed().as_secs_f64() / 60.0;
-    println!("{report}");
-    println!("{minutes:.1} minutes, {:.1} of processor time", cpu_time().as_secs_f64() / 60.0);
+    say!("{report}");
+    say!("{minutes:.1} minutes, {:.1} of processor time", cpu_time().as_secs_f64() / 60.0);
     if let Some((seed, violation)) = &report.failure {
-        println!("again: bidmesh-sim run {seed}");
+        say!("again: bidmesh-sim run {seed}");
         return code(violation);
     }
     let missing = !report.missing_faults().is_empty() || !report.missing_marks().is_empty();
     if complete && missing {
-        println!("incomplete: what never happened was not tested; play more worlds");
+        say!("incomplete: what never happened was not tested; play more worlds");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-/// A bar for the worlds or for the time, whichever ends it first.
-fn progress(done: u64, swarm: Swarm, elapsed: Duration) -> String {
-    const WIDTH: usize = 30;
-    let of_worlds = done.saturating_mul(100) / swarm.worlds.max(1);
-    let limit = swarm.limit.map_or(u128::MAX, |limit| limit.as_millis());
-    let of_time = u64::try_from(elapsed.as_millis().saturating_mul(100) / limit.max(1)).unwrap_or(100);
-    let percent = usize::try_from(of_worlds.max(of_time).min(100)).unwrap_or(100);
-    let full = WIDTH * percent / 100;
-    let (full, empty) = ("#".repeat(full), "-".repeat(WIDTH - full));
-    format!("[{full}{empty}] {percent:>3} %  {done} worlds, {} s", elapsed.as_secs())
 }
 
 fn scenario(name: &str, seed: u64, quiet: bool, html: Option<&Path>) -> ExitCode {
@@ -296,9 +286,9 @@ fn scenario(name: &str, seed: u64, quiet: bool, html: Option<&Path>) -> ExitCode
         return ExitCode::from(2);
     };
     let plan = scenario.plan(seed);
-    println!("{}\n\n{plan}\n", scenario.story);
+    say!("{}\n\n{plan}\n", scenario.story);
     let exit = play(World::new(plan, None), seed, quiet, html);
-    println!("again: bidmesh-sim scenario {name} --seed {seed}");
+    say!("again: bidmesh-sim scenario {name} --seed {seed}");
     exit
 }
 
@@ -308,10 +298,10 @@ fn canary(seeds: u64) -> ExitCode {
     for defect in Defect::ALL {
         let words = format!("{}: {}", defect.name(), defect.words());
         match campaign::find(*defect, seeds) {
-            Some((seed, violation)) => println!("{words}: found at seed {seed} by {}", violation.rule),
+            Some((seed, violation)) => say!("{words}: found at seed {seed} by {}", violation.rule),
             None => {
                 missed = true;
-                println!("{words}: NOT FOUND in {seeds} seeds");
+                say!("{words}: NOT FOUND in {seeds} seeds");
             }
         }
     }
@@ -322,18 +312,18 @@ fn shrink(seed: u64, defect: Option<Defect>, to: Option<&Path>) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let whole = campaign::play(seed, Size::Drawn, &Without::default(), defect);
     let Some(violation) = whole.violation else {
-        println!("seed {seed} breaks no rule");
+        say!("seed {seed} breaks no rule");
         return ExitCode::SUCCESS;
     };
     let story = Story::of(seed, defect, campaign::shrink(seed, violation.rule, defect));
     eprintln!("{violation}\n{} of {} events are left\n{}", story.lines.len(), whole.events, story.plan());
     match to {
-        None => print!("{story}"),
+        None => say!("{}", story.to_string().trim_end()),
         Some(file) => {
             if write(file, &story.to_string()).is_err() {
                 return ExitCode::FAILURE;
             }
-            println!("again: bidmesh-sim replay {}", file.display());
+            say!("again: bidmesh-sim replay {}", file.display());
         }
     }
     code(&violation)
@@ -348,14 +338,14 @@ fn replay(file: &Path, quiet: bool, html: Option<&Path>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!("{}\n", story.plan());
+    say!("{}\n", story.plan());
     let played = story.play();
     if !quiet {
-        played.lines.iter().for_each(|line| println!("{line}"));
+        played.lines.iter().for_each(|line| say!("{line}"));
     }
     verdict(&played.summary);
     if let Some(line) = played.differs {
-        println!("the code has changed since the file was written: line {line} of the run is another");
+        say!("the code has changed since the file was written: line {line} of the run is another");
     }
     if let Some(file) = html {
         let mut world = World::new(story.plan(), story.defect).drawing();
@@ -368,7 +358,7 @@ fn replay(file: &Path, quiet: bool, html: Option<&Path>) -> ExitCode {
         (true, ..) => ExitCode::SUCCESS,
         (false, Some(violation), _) => code(violation),
         (false, None, _) => {
-            println!("the file says that {} is broken", story.breaks.as_deref().unwrap_or("nothing"));
+            say!("the file says that {} is broken", story.breaks.as_deref().unwrap_or("nothing"));
             ExitCode::FAILURE
         }
     }
@@ -381,7 +371,7 @@ fn herd(devices: usize) -> ExitCode {
     let summary = campaign::guarded(0, || world.play());
     let took = cpu_time().saturating_sub(made);
     let exit = verdict(&summary);
-    println!(
+    say!(
         "{} devices, {} auctions, {} bids: {:.2} s of processor time, {:.1} us a bid, {:.2} us an event",
         devices,
         summary.auctions,
@@ -391,12 +381,12 @@ fn herd(devices: usize) -> ExitCode {
         took.as_secs_f64() * 1e6 / summary.events.max(1) as f64
     );
     match (before, built, resident()) {
-        (Some(before), Some(built), Some(after)) => println!(
+        (Some(before), Some(built), Some(after)) => say!(
             "memory: {:.1} KiB a device at the start, {:.1} KiB at the end, with the world's own books",
             (built - before) as f64 / devices as f64,
             (after - before) as f64 / devices as f64
         ),
-        _ => println!("memory: not known on this system"),
+        _ => say!("memory: not known on this system"),
     }
     exit
 }
@@ -408,13 +398,13 @@ fn model(arguments: &ModelArguments) -> ExitCode {
     let budgets = Budgets { copies, losses, doubts, lates, wakes, errors, hangs, crashes, cancels, texts };
     let mesh = Mesh { orchestrators, bidders, shells, slow_store, budgets };
     if let Some(address) = arguments.explore {
-        println!("{mesh}: http://{address}/ until this is interrupted");
+        say!("{mesh}: http://{address}/ until this is interrupted");
         MeshModel::new(mesh).checker().serve(address);
         return ExitCode::SUCCESS;
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let explored = explore(mesh, threads, Duration::from_secs(60 * arguments.minutes));
-    println!("{explored}");
+    say!("{explored}");
     if !explored.broken.is_empty() {
         return ExitCode::from(129);
     }
@@ -436,7 +426,7 @@ fn cpu_time() -> Duration {
 
 fn speed(sizes: &[usize]) -> ExitCode {
     const LONG: Duration = Duration::from_secs(2);
-    println!("                typed messages, sampled checks    every message as bytes, all checks");
+    say!("                typed messages, sampled checks    every message as bytes, all checks");
     for devices in sizes {
         let measure = |bytes: bool| {
             let started = cpu_time();
@@ -451,7 +441,7 @@ fn speed(sizes: &[usize]) -> ExitCode {
             u128::from(events) * 1_000_000 / micros
         };
         let (typed, bytes) = (measure(false), measure(true));
-        println!("{devices:>6} devices: {typed:>20} events/s {bytes:>26} events/s");
+        say!("{devices:>6} devices: {typed:>20} events/s {bytes:>26} events/s");
     }
     ExitCode::SUCCESS
 }

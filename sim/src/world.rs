@@ -44,6 +44,7 @@ use plan::{Ask, Plan};
 use queue::Queue;
 use shell::Shell;
 pub use subject::{Defect, Subject};
+use trace::Line;
 pub use verdict::Summary;
 
 /// A bidmesh device with everything around it.
@@ -141,9 +142,10 @@ pub struct World {
     ticket: u64,
     events: u64,
     out: Outbox,
-    /// What is printed for each event.
+    /// The line of each event, if they are to be kept.
     trace: Option<Vec<String>>,
-    print: bool,
+    /// Hears each line as it is made.
+    tell: Option<Tell>,
     /// The largest sizes so far, with their limits.
     peaks: BTreeMap<&'static str, (usize, usize)>,
     /// How often the devices check themselves: after each so many inputs.
@@ -153,6 +155,9 @@ pub struct World {
     /// The run as a page.
     page: Option<Box<Page>>,
 }
+
+/// Hears the device of a line, if it is one's, and the line.
+type Tell = Box<dyn FnMut(Option<&str>, &str)>;
 
 /// Where made-up devices say that they are: nothing may ever be sent there.
 const VICTIM: [u8; 4] = [10, 255, 0, 1];
@@ -190,7 +195,7 @@ impl World {
             events: 0,
             out: Outbox::default(),
             trace: None,
-            print: false,
+            tell: None,
             peaks: BTreeMap::new(),
             check_every: if plan.devices <= 64 { 1 } else { 256 },
             optional: None,
@@ -202,9 +207,9 @@ impl World {
         world
     }
 
-    /// Prints each event as it happens.
-    pub fn printing(mut self) -> Self {
-        self.print = true;
+    /// Tells each event as it happens: the device, if it is one's, and the line.
+    pub fn telling(mut self, tell: impl FnMut(Option<&str>, &str) + 'static) -> Self {
+        self.tell = Some(Box::new(tell));
         self
     }
 
@@ -299,13 +304,18 @@ impl World {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    fn say(&mut self, line: impl FnOnce(&Self) -> String) {
-        if !self.print && self.trace.is_none() {
+    fn say(&mut self, line: impl FnOnce(&Self) -> Line) {
+        if self.tell.is_none() && self.trace.is_none() {
             return;
         }
-        let line = format!("{:>10.3} {}", self.now.as_secs_f64(), line(self));
-        if self.print {
-            println!("{line}");
+        let Line { device, text } = line(self);
+        let at = self.now.as_secs_f64();
+        let line = match &device {
+            Some(device) => format!("{at:>10.3} {device:<5} {text}"),
+            None => format!("{at:>10.3} {text}"),
+        };
+        if let Some(tell) = &mut self.tell {
+            tell(device.as_deref(), &line);
         }
         if let Some(trace) = &mut self.trace {
             trace.push(line);
@@ -495,7 +505,7 @@ impl World {
                 if self.nodes[node].power == Power::Asleep(self.now) {
                     self.nodes[node].power = Power::On;
                     self.draw(node, Mark::Up, "wakes up");
-                    self.say(|w| format!("{:<5} wakes up", w.nodes[node].id));
+                    self.say(|w| Line::of(&w.nodes[node].id, "wakes up"));
                 }
             }
             Happens::Unclog(device) => self.links.unclog(device),
@@ -570,7 +580,7 @@ impl World {
 
     /// Hands an input to a device, checks all rules, and does what it asks for.
     fn feed(&mut self, node: usize, input: Input) {
-        self.say(|w| format!("{:<5} <- {}", w.nodes[node].id, trace::input(&input)));
+        self.say(|w| Line::of(&w.nodes[node].id, format!("<- {}", trace::input(&input))));
         let now = self.nodes[node].clock.of(self.now);
         let twin = self.plan.twins.then(|| (self.nodes[node].subject.clone(), input.clone()));
         self.oracle.before(node, now, &input);
@@ -594,7 +604,7 @@ impl World {
             if let Some(page) = &mut self.page {
                 page.event(node, self.now, event);
             }
-            self.say(|w| format!("{:<5}  * {}", w.nodes[node].id, trace::event(event)));
+            self.say(|w| Line::of(&w.nodes[node].id, format!(" * {}", trace::event(event))));
         }
         out.events.clear();
         let mut actions = std::mem::take(&mut out.actions);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use bidmesh_sim::campaign::{self, Swarm};
 use bidmesh_sim::known_seeds;
@@ -44,6 +44,35 @@ fn a_seed_is_the_same_in_two_processes() {
         assert!(first.len() > 1_000, "seed {seed} prints what happens");
         assert!(first == run(seed), "seed {seed} is not the same twice");
     }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_run_quietly() {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_bidmesh-sim"))
+        .args(["run", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(run.stdout.take());
+    let ended = run.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(141));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let coloured = |variable: (&str, &str)| {
+        let run = Command::new(env!("CARGO_BIN_EXE_bidmesh-sim"))
+            .args(["run", "0"])
+            .env_remove("NO_COLOR")
+            .env(variable.0, variable.1)
+            .output()
+            .unwrap();
+        run.stdout.contains(&0x1b)
+    };
+    assert!(!coloured(("TERM", "xterm")), "a file gets no colours");
+    assert!(coloured(("CLICOLOR_FORCE", "1")), "each device has its own, where they are wanted");
 }
 
 #[test]

@@ -12,12 +12,13 @@ use super::choices::Choices;
 use super::fault::{Fault, Phase};
 use super::link::{Crossing, Passage};
 use super::plan::Ask;
+use super::trace::Line;
 use super::{Happens, Power, VICTIM, World, place};
 use crate::page::Mark;
 
 impl World {
     pub(super) fn act(&mut self, node: usize, action: Action) {
-        self.say(|w| format!("{:<5} -> {}", w.nodes[node].id, super::trace::action(&action)));
+        self.say(|w| Line::of(&w.nodes[node].id, format!("-> {}", super::trace::action(&action))));
         let boot = self.nodes[node].boot;
         match action {
             Action::Send { id, to, message, dialect, give_up_at, .. } => {

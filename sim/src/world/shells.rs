@@ -8,6 +8,7 @@ use bidmesh_core::wire::{Body, Dialect, Message, Text};
 
 use super::fault::{Fault, Phase};
 use super::link::{Crossing, Passage};
+use super::trace::Line;
 use super::{Happens, World, place};
 
 /// What a shell device does, and then says.
@@ -144,7 +145,10 @@ impl World {
     fn shell_sends(&mut self, shell: usize, to: &DeviceId, bytes: &[u8], phase: Phase) {
         self.shells[shell].says(&mut self.shell, self.now);
         self.say(|w| {
-            format!("{:<5} -> {} {}", w.shells[shell].id, to, String::from_utf8_lossy(bytes).escape_debug())
+            Line::of(
+                &w.shells[shell].id,
+                format!("-> {to} {}", String::from_utf8_lossy(bytes).escape_debug()),
+            )
         });
         // Whom it never heard of it cannot answer; whoever moved is answered at the first address.
         let Some(address) = self.shells[shell].address_of(to) else { return };

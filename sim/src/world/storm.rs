@@ -12,6 +12,7 @@ use bidmesh_core::{Input, Submission, Time};
 use super::choices::Choices;
 use super::clock::Clock;
 use super::fault::{Fault, Phase};
+use super::trace::Line;
 use super::{Happens, Power, Subject, VICTIM, World, address};
 use crate::page::Mark;
 
@@ -177,7 +178,7 @@ impl World {
         self.faults.count(fault, Phase::Idle);
         self.shells[shell].off = true;
         self.draw(self.nodes.len() + shell, Mark::Down, "has no power");
-        self.say(|w| format!("{:<5} has no power", w.shells[shell].id));
+        self.say(|w| Line::of(&w.shells[shell].id, "has no power"));
         let (number, after) = (self.nodes.len() + shell, self.storm.millis(500, 40_000));
         self.later(after, Happens::Return(number));
     }
@@ -226,7 +227,7 @@ impl World {
                 let until = self.now + during;
                 self.nodes[node].power = Power::Asleep(until);
                 self.draw(node, Mark::Down, "sleeps");
-                self.say(|w| format!("{:<5} sleeps for {during:?}", w.nodes[node].id));
+                self.say(|w| Line::of(&w.nodes[node].id, format!("sleeps for {during:?}")));
                 self.later(during, Happens::Awake(node));
             }
             Fault::ClockWrong => {
@@ -324,7 +325,7 @@ impl World {
     fn fall(&mut self, node: usize, silent: bool) {
         let how = if silent { "loses power" } else { "is killed" };
         self.draw(node, Mark::Down, how);
-        self.say(|w| format!("{:<5} {how}", w.nodes[node].id));
+        self.say(|w| Line::of(&w.nodes[node].id, how));
         let it = &mut self.nodes[node];
         it.power = Power::Off { silent };
         it.wake = None;
@@ -367,7 +368,7 @@ impl World {
             it.sensors.charging = Some(true);
         }
         self.draw(node, Mark::Up, "starts again");
-        self.say(|w| format!("{:<5} starts again ({boot})", w.nodes[node].id));
+        self.say(|w| Line::of(&w.nodes[node].id, format!("starts again ({boot})")));
         self.begin(node);
     }
 
@@ -381,7 +382,7 @@ impl World {
 
     /// The storm is over.
     pub(super) fn heal(&mut self) {
-        self.say(|_| "the storm is over: the core is healed, the rest is dead".into());
+        self.say(|_| Line::of_all("the storm is over: the core is healed, the rest is dead"));
         self.draw(0, Mark::Note, "the storm is over");
         self.healed = true;
         self.links.heal();

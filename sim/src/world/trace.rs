@@ -1,7 +1,25 @@
 //! One line for each input, event and action: what a person needs to follow a run.
 
+use bidmesh_core::id::DeviceId;
 use bidmesh_core::wire::{Body, Message};
 use bidmesh_core::{Action, Event, Input, Report};
+
+/// A line of a run, still without its time.
+pub(super) struct Line {
+    /// Whose it is, unless it is everybody's.
+    pub(super) device: Option<String>,
+    pub(super) text: String,
+}
+
+impl Line {
+    pub(super) fn of(device: &DeviceId, text: impl Into<String>) -> Self {
+        Self { device: Some(device.as_str().into()), text: text.into() }
+    }
+
+    pub(super) fn of_all(text: &str) -> Self {
+        Self { device: None, text: text.into() }
+    }
+}
 
 pub(super) fn input(input: &Input) -> String {
     match input {
