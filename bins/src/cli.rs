@@ -63,8 +63,8 @@ pub enum Command {
     #[cfg(feature = "slm")]
     #[command(subcommand)]
     Model(command::model::Model),
-    /// This device, and what it knows of the others
-    Status,
+    /// This device, and what it knows of the others; or every phone
+    Status(command::status::StatusFlags),
     /// Why a prompt went where it went: who bid what, who refused, who won, what happened then
     Why(command::why::Why),
     /// The log of the device
@@ -73,7 +73,17 @@ pub enum Command {
     Pause(command::pause::PauseFor),
     /// Let the device work again
     Resume,
-    /// End the device in order
+    /// Make the attached phones devices of one mesh that answers
+    Setup(command::setup::Setup),
+    /// The prompt of a device on a phone, in this terminal
+    Launch(command::launch::Launch),
+    /// Why the phones are no mesh that answers, and what to do
+    Doctor(command::doctor::Doctor),
+    /// Start the devices on phones
+    Start(command::start::Start),
+    /// End and start the devices on phones
+    Restart(command::start::Restart),
+    /// End the device of this machine in order, or those on phones
     Stop(command::stop::Stop),
     /// Five devices on this machine, one prompt, and why it went where it went
     Demo(command::demo::Demo),
@@ -99,14 +109,19 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Ask(ask) => command::ask::run(&shared, ask).await,
         Command::Send(send) => command::send::run(&shared, send).await,
         Command::Peers(peers) => command::peers::run(&shared, peers).await,
-        Command::Config(config) => command::config::run(&shared, config),
+        Command::Config(config) => command::config::run(&shared, config).await,
         #[cfg(feature = "slm")]
         Command::Model(model) => command::model::run(&shared, model).await,
-        Command::Status => command::status::run(&shared).await,
+        Command::Status(flags) => command::status::run(&shared, flags).await,
         Command::Why(why) => command::why::run(&shared, why).await,
         Command::Log(log) => command::log::run(&shared, log).await,
         Command::Pause(pause) => command::pause::pause(&shared, pause).await,
         Command::Resume => command::pause::resume(&shared).await,
+        Command::Setup(setup) => command::setup::run(&shared, setup).await,
+        Command::Launch(launch) => command::launch::run(&shared, launch).await,
+        Command::Doctor(doctor) => command::doctor::run(&shared, doctor).await,
+        Command::Start(start) => command::start::start(&shared, start).await,
+        Command::Restart(restart) => command::start::restart(&shared, restart).await,
         Command::Stop(stop) => command::stop::run(&shared, stop).await,
         Command::Demo(demo) => command::demo::run(&shared, demo).await,
         Command::Completions(completions) => command::completions::run(&shared, completions),
@@ -157,7 +172,19 @@ mod tests {
             "log -f",
             "pause 5m",
             "resume",
+            "setup --dry-run",
+            "doctor",
+            "start",
+            "start all",
+            "launch A",
+            "ask --on A hi",
+            "status --all",
+            "log A -f",
+            "log --all",
+            "config set A has_npu true",
+            "restart A B",
             "stop",
+            "stop A",
             "demo",
             "completions bash",
             "man",
@@ -167,6 +194,50 @@ mod tests {
             let shared = Cli::try_parse_from(words).unwrap().shared;
             assert!(shared.json && shared.quiet && shared.verbose == 1 && shared.dir.is_some(), "{line}");
         }
+    }
+
+    /// The words of a line of shell, as far as the documentation uses its quotes and comments.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '#' if !quoted && words.last().is_some_and(String::is_empty) => break,
+                ' ' if !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn the_commands_of_the_documentation_can_be_read() {
+        let pages = [
+            include_str!("../../docs/adb.md"),
+            include_str!("../../docs/termux.md"),
+            include_str!("../../README.md"),
+        ];
+        let mut read = 0;
+        for page in pages {
+            // What stands between fences, every second part.
+            for block in page.split("```").skip(1).step_by(2) {
+                let ours =
+                    |line: &&str| line.starts_with("bidmesh ") || line.starts_with("target/release/bidmesh ");
+                for line in block.lines().filter(ours) {
+                    let words = words(line.trim_end_matches('&'));
+                    #[cfg(not(feature = "slm"))]
+                    if words.get(1).is_some_and(|word| word == "model") {
+                        continue;
+                    }
+                    let cli = Cli::try_parse_from(&words);
+                    assert!(cli.is_ok(), "{line}: {}", cli.unwrap_err());
+                    read += 1;
+                }
+            }
+        }
+        assert!(read > 15, "{read} commands were found");
     }
 
     #[test]

@@ -4,6 +4,8 @@ pub mod ask;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod doctor;
+pub mod launch;
 pub mod log;
 pub mod man;
 #[cfg(feature = "slm")]
@@ -11,6 +13,8 @@ pub mod model;
 pub mod pause;
 pub mod peers;
 pub mod send;
+pub mod setup;
+pub mod start;
 pub mod status;
 pub mod stop;
 pub mod up;

@@ -30,9 +30,7 @@ use crate::output::Output;
 pub use assemble::{Assembled, Blueprint, Book};
 pub use embedded::{is_built_in, is_embedded, offer_a_model, settle_executor};
 pub use flags::DeviceFlags;
-#[cfg(feature = "slm")]
-pub use settled::ask_yes_or_no;
-pub use settled::{Settled, configured_executor};
+pub use settled::{Settled, ask_yes_or_no, configured_executor};
 
 /// Where devices of the mesh listen unless they say otherwise.
 pub const DEFAULT_PORT: u16 = 9999;

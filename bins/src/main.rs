@@ -6,6 +6,7 @@
 // A program has no outside: `pub` says what a module offers to the others.
 #![allow(unreachable_pub)]
 
+mod adb;
 mod address;
 mod api;
 mod cli;
@@ -16,6 +17,7 @@ mod duration;
 mod exit;
 mod log;
 mod output;
+mod phones;
 mod signals;
 mod table;
 mod words;

@@ -37,6 +37,11 @@ impl Output {
         }
     }
 
+    /// Whether somebody can be asked something.
+    pub fn person_is_there(&self) -> bool {
+        io::stdin().is_terminal() && self.stderr_is_terminal && !self.json && !self.quiet
+    }
+
     /// Writes a result as it is, and flushes: answers arrive piece by piece.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
@@ -69,6 +74,17 @@ impl Output {
             self.note(&format!("\x1b[2m{}\x1b[0m", harmless(text)));
         } else {
             self.note(&harmless(text));
+        }
+    }
+
+    /// `text` in one of six colours where a person looks at stdout.
+    pub fn coloured(&self, number: usize, text: &str) -> String {
+        if self.stdout_is_terminal && !self.no_color {
+            // Cyan, yellow, green, magenta, blue, red.
+            let colour = [36, 33, 32, 35, 34, 31][number % 6];
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
         }
     }
 

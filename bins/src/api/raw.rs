@@ -18,6 +18,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn send(listen: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Result<(), SendFailure> {
     let from = Some(listen.ip()).filter(|ip| !ip.is_unspecified());
     let until = Instant::now() + WITHIN;
+    let mut refused = false;
     loop {
         let mut stream = match timeout_at(until, TokioSockets.connect(from, to)).await {
             Ok(Ok(stream)) => stream,
@@ -25,9 +26,12 @@ pub async fn send(listen: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Result<()
                 if Instant::now() + PAUSE > until {
                     return Err(SendFailure::Refused);
                 }
+                refused = true;
                 sleep(PAUSE).await;
                 continue;
             }
+            // The time ran out in the middle of a try: the ones before it say more.
+            Err(_) if refused => return Err(SendFailure::Refused),
             Ok(Err(_)) | Err(_) => return Err(SendFailure::Unreachable),
         };
         let exchange = async {
@@ -71,6 +75,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.77:0").await.unwrap();
         let to = listener.local_addr().unwrap();
         drop(listener);
+        let begun = Instant::now();
         assert_eq!(send("127.0.0.1:9999".parse().unwrap(), to, b"x").await, Err(SendFailure::Refused));
+        assert!(begun.elapsed() >= WITHIN - PAUSE, "given up after {:?}", begun.elapsed());
     }
 }

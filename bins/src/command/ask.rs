@@ -4,6 +4,8 @@
 mod interactive;
 mod terminal;
 
+pub use interactive::run as interactive;
+
 use std::io::{IsTerminal, Read};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ use crate::device::Session;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::phones::{MapFlag, Phones};
 use crate::signals::Signals;
 use crate::words;
 
@@ -56,6 +59,11 @@ pub struct Ask {
     /// Only this device; may be given again
     #[arg(long, value_name = "DEVICE")]
     pub to: Vec<bidmesh_core::id::DeviceId>,
+    /// Let this device on a phone ask, not the one of this machine; it is started if it does not run
+    #[arg(long, value_name = "DEVICE")]
+    pub on: Option<bidmesh_core::id::DeviceId>,
+    #[command(flatten)]
+    pub map: MapFlag,
     /// Only the auction: who would get it, and why
     #[arg(long)]
     pub dry_run: bool,
@@ -116,10 +124,20 @@ pub async fn run(shared: &Shared, ask: Ask) -> Result<Exit, Failure> {
         ));
     }
     let mut signals = Signals::listen()?;
+    if let Some(device) = &ask.on {
+        let phones = Phones::open(&ask.map)?;
+        let remote = phones.remote(&phones.named(device)?);
+        let connected = super::launch::running(&remote, &output).await?;
+        let directory = crate::device::directory(shared)?;
+        return match prompt {
+            Some(prompt) => once(&connected.client, &output, &ask.submit(prompt), &mut signals).await,
+            None => interactive(&connected.client, directory.path(), &output, &ask, &mut signals).await,
+        };
+    }
     let session = Session::open(shared).await?;
     let result = match prompt {
         Some(prompt) => once(session.client(), &output, &ask.submit(prompt), &mut signals).await,
-        None => interactive::run(&session, &output, &ask, &mut signals).await,
+        None => interactive(session.client(), session.directory(), &output, &ask, &mut signals).await,
     };
     session.close().await;
     result

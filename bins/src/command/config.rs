@@ -1,5 +1,6 @@
 //! `bidmesh config`: the settings, where each comes from, and how to change one.
 
+use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::Settings;
 use clap::Subcommand;
 use serde_json::json;
@@ -7,6 +8,9 @@ use serde_json::json;
 use crate::cli::Shared;
 use crate::device::{self, DeviceFlags, of_files};
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::phones::remote::Found;
+use crate::phones::{MapFlag, Phones, failed};
 use crate::table::Table;
 
 /// What to do with the settings.
@@ -20,12 +24,15 @@ pub enum Config {
         #[arg(long, conflicts_with = "key")]
         changed: bool,
     },
-    /// Change a setting, in the file that holds it
+    /// Change a setting, in the file that holds it; with DEVICE, on the phone of that device
+    #[command(override_usage = "bidmesh config set [OPTIONS] [DEVICE] <KEY> <VALUE>")]
     Set {
-        /// The setting, such as work.slots
-        key: String,
-        /// Its new value
-        value: String,
+        /// The setting, such as work.slots, and its new value; before them a device of the device map, if it is its
+        /// setting
+        #[arg(value_names = ["DEVICE", "KEY", "VALUE"], num_args = 2..=3, required = true)]
+        words: Vec<String>,
+        #[command(flatten)]
+        map: MapFlag,
     },
     /// Take a setting out of its file: the default counts again
     Unset {
@@ -34,8 +41,13 @@ pub enum Config {
     },
 }
 
-pub fn run(shared: &Shared, config: Config) -> Result<Exit, Failure> {
+pub async fn run(shared: &Shared, config: Config) -> Result<Exit, Failure> {
     let output = shared.output();
+    if let Config::Set { words, map } = &config
+        && let [device, key, value] = words.as_slice()
+    {
+        return set_on_phone(&output, map, device, key, value).await;
+    }
     let directory = device::directory(shared)?;
     match config {
         Config::Show { key, changed } => {
@@ -71,8 +83,11 @@ pub fn run(shared: &Shared, config: Config) -> Result<Exit, Failure> {
                 }
             }
         }
-        Config::Set { key, value } => {
-            let file = Settings::set(&directory, &key, &value).map_err(of_files)?;
+        Config::Set { words, .. } => {
+            let [key, value] = words.as_slice() else {
+                return Err(Failure::usage("write `bidmesh config set KEY VALUE`"));
+            };
+            let file = Settings::set(&directory, key, value).map_err(of_files)?;
             output.note(&format!("{key} is {value} now, in {}", file.display()));
         }
         Config::Unset { key } => {
@@ -80,5 +95,38 @@ pub fn run(shared: &Shared, config: Config) -> Result<Exit, Failure> {
             output.note(&format!("{key} is not set in {} any more", file.display()));
         }
     }
+    Ok(Exit::Ok)
+}
+
+/// The program on the phone knows its settings and where each is kept.
+async fn set_on_phone(
+    output: &Output,
+    map: &MapFlag,
+    device: &str,
+    key: &str,
+    value: &str,
+) -> Result<Exit, Failure> {
+    let id =
+        DeviceId::new(device).map_err(|why| Failure::usage(format!("`{device}` is no device id: {why}")))?;
+    let phones = Phones::open(map)?;
+    let remote = phones.remote(&phones.named(&id)?);
+    let failed = |error| failed(&id, &error);
+    match remote.find().await.map_err(failed)? {
+        // A shell device has this setting too, and no other.
+        _ if key == "has_npu" => {
+            let npu = value.parse().map_err(|_| Failure::usage("has_npu is true or false"))?;
+            remote.save_npu(npu).await.map_err(failed)?;
+        }
+        Found::Listener => {
+            return Err(Failure::usage(format!(
+                "{id} runs the shell listener, which has no setting `{key}`"
+            )));
+        }
+        Found::Missing => return Err(remote.is_not_set_up()),
+        Found::Running(_) | Found::Stopped => {
+            remote.command("change the setting", &["config", "set", key, value]).await.map_err(failed)?;
+        }
+    }
+    output.note(&format!("{key} is {value} now on {id}"));
     Ok(Exit::Ok)
 }

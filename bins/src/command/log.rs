@@ -1,10 +1,14 @@
 //! `bidmesh log`: the device's log, as it is or as it grows. Reads the file: it works after the device has ended.
+//! With a device's name, or `--all`: the logs of devices on phones.
+
+mod phones;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bidmesh_core::id::DeviceId;
 use clap::Args;
 
 use crate::cli::Shared;
@@ -12,6 +16,7 @@ use crate::device;
 use crate::exit::{Exit, Failure};
 use crate::log;
 use crate::output::Output;
+use crate::phones::MapFlag;
 use crate::signals::Signals;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -19,6 +24,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Flags of `log`.
 #[derive(Debug, Args)]
 pub struct Log {
+    /// A device on a phone, by the device map [default: the device of this machine]
+    #[arg(value_name = "DEVICE")]
+    pub device: Option<DeviceId>,
+    /// All devices of the device map, merged
+    #[arg(long, conflicts_with = "device")]
+    pub all: bool,
+    #[command(flatten)]
+    pub map: MapFlag,
     /// Go on as it grows, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,
@@ -29,6 +42,9 @@ pub struct Log {
 
 pub async fn run(shared: &Shared, flags: Log) -> Result<Exit, Failure> {
     let output = shared.output();
+    if flags.all || flags.device.is_some() {
+        return phones::run(&output, &flags).await;
+    }
     let directory = device::directory(shared)?;
     let path = directory.log(&device::id(&directory)?);
     let mut tail = Tail::open(path.clone()).map_err(|error| unreadable(&path, &error))?;

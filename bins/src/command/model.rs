@@ -202,7 +202,7 @@ fn check(shelf: &Shelf, output: &Output, name: Option<&str>) -> Result<Exit, Fai
 fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -> Result<Exit, Failure> {
     let model = shelf.find(name.unwrap_or(DEFAULT.file))?;
     if !yes {
-        if !offer::person_is_there(output) {
+        if !output.person_is_there() {
             return Err(Failure::usage("nobody is there to be asked; --yes removes it without asking"));
         }
         let question = format!("Remove {} ({})? (y/n): ", model.name, duration::bytes(model.bytes));

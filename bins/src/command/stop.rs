@@ -1,4 +1,4 @@
-//! `bidmesh stop`: end the device of this directory in order.
+//! `bidmesh stop`: end the device of this directory in order, or devices on phones.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::device;
 use crate::duration;
 use crate::exit::{Exit, Failure};
+use crate::phones::MapFlag;
 
 /// How long the device may take beyond its limit: to end its processes and write what waits.
 const ENDING: Duration = Duration::from_secs(10);
@@ -21,12 +22,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Flags of `stop`.
 #[derive(Debug, Args)]
 pub struct Stop {
+    #[command(flatten)]
+    pub map: MapFlag,
+    /// Devices on phones, by the device map, or `all` [default: the device of this machine]
+    #[arg(value_name = "DEVICE")]
+    pub devices: Vec<String>,
     /// How long what runs may take to finish before it is handed back
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub within: Duration,
 }
 
 pub async fn run(shared: &Shared, stop: Stop) -> Result<Exit, Failure> {
+    if !stop.devices.is_empty() {
+        return super::start::stop(shared, &stop.map, &stop.devices, stop.within).await;
+    }
     let directory = device::directory(shared)?;
     let client = Client::of_directory(directory.path())?;
     let shutdown = ShutDown { within_ms: Some(duration::millis(stop.within)) };

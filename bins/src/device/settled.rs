@@ -1,7 +1,7 @@
 //! Everything about a device that is decided before it starts: flags beat environment beat files beat defaults;
 //! what nobody has said is asked on a terminal, once.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,7 +159,7 @@ fn limits(values: &Values) -> TcpLimits {
 
 /// The seed's question, on a terminal only; `None`: nobody answered.
 fn ask_for_npu(output: &Output) -> Result<Option<bool>, Failure> {
-    if !std::io::stdin().is_terminal() || !output.stderr_is_terminal || output.json {
+    if !output.person_is_there() {
         return Ok(None);
     }
     if let Some(found) = npu::detect(Path::new("/")).first() {

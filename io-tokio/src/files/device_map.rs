@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bidmesh_core::id::DeviceId;
 
+use super::atomic;
 use super::entry;
 use super::error::{Error, quote};
 
@@ -34,6 +35,22 @@ enum Line {
 const FORM: &str = "write ID:SERIAL:IP, for example Device_B:R58M123ABC:192.168.1.7";
 
 impl DeviceMap {
+    /// Reads the file; one that is not there has no devices.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::parse(&atomic::read(path)?.unwrap_or_default(), path)
+    }
+
+    /// Replaces the file, so that whoever reads it finds the old content or the new one.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        atomic::write(path, self.to_text().as_bytes())
+    }
+
     /// Reads the content; `path` is for the error, which names the first line that cannot be understood.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, Error> {
         let text = std::str::from_utf8(entry::without_mark(bytes)).map_err(|error| {
@@ -159,6 +176,16 @@ mod tests {
         }
         let error = DeviceMap::parse(b"\n\n\xff", Path::new("map")).unwrap_err().to_string();
         assert!(error.starts_with("map:3: "), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_read_back_and_one_that_is_missing_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".mesh_device_map");
+        assert_eq!(DeviceMap::load(&path), Ok(DeviceMap::default()));
+        let map = parse("# mine\nA:a:10.0.0.1\n");
+        map.save(&path).unwrap();
+        assert_eq!(DeviceMap::load(&path), Ok(map));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use values::{DeviceValues, ExecutorValues, NetworkValues, SensorValues, Valu
 /// How all variables begin.
 const PREFIX: &str = "BIDMESH_";
 /// Variables with that beginning that are no settings.
-const OTHER_VARIABLES: [&str; 2] = ["BIDMESH_DIR", "BIDMESH_LOG"];
+const OTHER_VARIABLES: [&str; 4] = ["BIDMESH_ADB", "BIDMESH_DEVICE_MAP", "BIDMESH_DIR", "BIDMESH_LOG"];
 
 /// All settings of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

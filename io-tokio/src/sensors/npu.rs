@@ -94,6 +94,28 @@ pub fn detect(root: &Path) -> Vec<NpuFound> {
     vendors.into_iter().map(|vendor| NpuFound { vendor, evidence: evidence(&clues, vendor) }).collect()
 }
 
+/// A shell script that prints every file which [`detect`] looks for and finds, a line each: for a device that can run
+/// a script and not this program. `detect` on a tree of such (empty) files gives what it would give there.
+pub fn listing_script() -> String {
+    let names = |wanted: &dyn Fn(&Place) -> bool| {
+        let names = TRACES.iter().filter(|row| wanted(&row.2)).map(|row| row.3);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let library = names(&|place| matches!(place, Place::Library));
+    // The names are patterns of the shell too: quoted, they stay as they are until they stand behind their folder.
+    let mut script = String::from(
+        "n() { d=$1; shift; for p; do for f in /$d/$p; do [ -e \"$f\" ] && echo \"$f\"; done; done; }\n",
+    );
+    let quoted = |names: &str| names.split(' ').map(|name| format!("'{name}'")).collect::<Vec<_>>().join(" ");
+    script.push_str(&format!("for l in {}; do n $l {}; done\n", LIBRARIES.join(" "), quoted(&library)));
+    for (folder, rows) in folders().into_iter().filter(|(folder, _)| !LIBRARIES.contains(&folder.as_str())) {
+        let names = rows.iter().map(|row| row.2).collect::<Vec<_>>().join(" ");
+        script.push_str(&format!("n {folder} {}\n", quoted(&names)));
+    }
+    script.push_str("n dev/accel 'accel*'\n");
+    script
+}
+
 fn evidence(clues: &[(Vendor, Weight, PathBuf)], vendor: Vendor) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         clues.iter().filter(|clue| clue.0 == vendor).map(|clue| clue.2.clone()).collect();
@@ -270,6 +292,24 @@ mod tests {
             assert_eq!(found.len(), 1, "{file}: {found:?}");
             assert_eq!(found[0].0, vendor, "{file}");
         }
+    }
+
+    #[test]
+    fn a_shell_finds_the_same_files() {
+        let tree = Tree::new();
+        let files = ["vendor/lib64/libQnnHtp.so", "vendor/dsp/cdsp/libQnnHtpV75Skel.so", "dev/accel/accel0"];
+        for file in files.iter().chain(&["vendor/lib64/libc.so"]) {
+            tree.write(file, "");
+        }
+        let base = tree.root().path("").display().to_string();
+        let script = listing_script().replace("/$d/$p", &format!("{base}/$d/$p"));
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<&str> =
+            printed.lines().map(|line| line[base.len()..].trim_start_matches('/')).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines, [files[2], files[1], files[0]]);
     }
 
     #[test]

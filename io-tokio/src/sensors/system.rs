@@ -107,6 +107,7 @@ impl Probes {
     fn battery(&self, elsewhere: Option<Result<Battery, String>>) -> (Battery, Source) {
         let (battery, why) = match battery::sample(&self.root) {
             Ok((battery, source)) if battery.charge.is_some() => return (battery, source),
+            Ok((battery, Source::Unknown { why })) => (battery, why),
             Ok((battery, source)) => (battery, source.to_string()),
             Err(none) => (Battery::default(), none.words()),
         };

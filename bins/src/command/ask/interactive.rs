@@ -9,7 +9,7 @@ use rustyline::{DefaultEditor, Editor};
 
 use super::terminal::Terminal;
 use super::{Ask, once};
-use crate::device::Session;
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::signals::Signals;
@@ -20,12 +20,13 @@ const HISTORY_LINES_MAX: usize = 1_000;
 type LineEditor = Editor<(), FileHistory>;
 
 pub async fn run(
-    session: &Session,
+    client: &Client,
+    directory: &Path,
     output: &Output,
     ask: &Ask,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
-    let history = session.directory().join(HISTORY_FILE);
+    let history = directory.join(HISTORY_FILE);
     let mut editor = Some(editor(&history)?);
     output.note("One prompt a line; Ctrl-C stops an answer, Ctrl-D or `exit` ends.");
     let _terminal = Terminal::remember();
@@ -44,7 +45,7 @@ pub async fn run(
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) => {
                 remember(&mut ready, &line, &history);
-                if let Err(failure) = once(session.client(), output, &ask.submit(line), signals).await {
+                if let Err(failure) = once(client, output, &ask.submit(line), signals).await {
                     output.failure(&failure);
                     if failure.exit == Exit::ClosedPipe {
                         return Err(failure);

@@ -1,6 +1,5 @@
 //! Where nothing is there to run prompts, a person is asked whether to fetch the demonstration model.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::{DEFAULT, Shelf, pull};
@@ -18,11 +17,6 @@ pub enum Offer {
     Declined,
 }
 
-/// Whether somebody can be asked something.
-pub fn person_is_there(output: &Output) -> bool {
-    std::io::stdin().is_terminal() && output.stderr_is_terminal && !output.json && !output.quiet
-}
-
 /// Fetches the demonstration model if it is not here: after asking, or without if `yes`.
 pub async fn offer(
     shelf: &Shelf,
@@ -33,7 +27,7 @@ pub async fn offer(
     if let Some(path) = shelf.default_model() {
         return Ok(Offer::Here(path));
     }
-    let wanted = yes || person_is_there(output) && device::ask_yes_or_no(&question())?.unwrap_or(false);
+    let wanted = yes || output.person_is_there() && device::ask_yes_or_no(&question())?.unwrap_or(false);
     if !wanted {
         return Ok(Offer::Declined);
     }

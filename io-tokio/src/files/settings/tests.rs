@@ -126,8 +126,12 @@ fn the_environment_is_that_of_the_process() {
 
 #[test]
 fn a_variable_that_is_no_setting_is_noticed() {
-    let overrides =
-        variables(&[("BIDMESH_TIMING_BID_DEADLIN", "3"), ("BIDMESH_DIR", "/x"), ("BIDMESH_9", "")]);
+    let overrides = variables(&[
+        ("BIDMESH_TIMING_BID_DEADLIN", "3"),
+        ("BIDMESH_DIR", "/x"),
+        ("BIDMESH_ADB", "x"),
+        ("BIDMESH_9", ""),
+    ]);
     let settings = load("", &overrides).unwrap();
     insta::assert_snapshot!(settings.notices().join("\n"), @r"
     the variable `BIDMESH_9` is no setting
