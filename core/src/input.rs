@@ -108,6 +108,8 @@ pub enum Input {
 pub enum Written {
     /// It survives a loss of power.
     Durable,
+    /// It survives the process, but perhaps not a loss of power: the store does not wait for the disk.
+    Kept,
     /// There is no store: what depends on it goes on, for as long as the device lives.
     NotKept,
     /// It could not be written: what depends on it does not happen.
@@ -119,6 +121,7 @@ impl Written {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Durable => "durable",
+            Self::Kept => "kept",
             Self::NotKept => "not_kept",
             Self::Failed => "failed",
         }
