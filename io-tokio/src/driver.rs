@@ -67,6 +67,7 @@ pub struct Refused {
 pub struct Following {
     task: TaskId,
     position: usize,
+    joined: bool,
     answer: watch::Receiver<Answer>,
     breaks: usize,
     shown: usize,
@@ -123,6 +124,11 @@ impl Following {
     /// How many tasks were before it in the queue when it was taken on.
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// Whether the submission's key named a task that was there before; it may even be over.
+    pub fn joined(&self) -> bool {
+        self.joined
     }
 
     /// What is new. `None` after the outcome, and if the device ended without one. May be cancelled and called again.

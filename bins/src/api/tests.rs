@@ -11,6 +11,7 @@ use bidmesh_io_tokio::files::MeshDirectory;
 use bidmesh_io_tokio::http::Method;
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::FixedSensors;
+use bidmesh_io_tokio::store::NoStore;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +42,7 @@ async fn served(word_delay: Duration) -> Served {
         limits: TcpLimits::default(),
         executor: Arc::new(StandInExecutor::new(word_delay, false)),
         sensors: Arc::new(FixedSensors::new(Reading::default())),
+        store: Arc::new(NoStore),
         peers: Vec::new(),
         sensors_interval: Duration::from_secs(5),
     };

@@ -14,7 +14,7 @@ use crate::api::types::{DecisionView, OutcomeView, SpeedView, Submit};
 use crate::cli::Shared;
 use crate::client::{Answering, Client, Heard};
 use crate::command::why::in_path;
-use crate::device::Session;
+use crate::device::{Keeping, Session};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -116,7 +116,7 @@ pub async fn run(shared: &Shared, ask: Ask) -> Result<Exit, Failure> {
         ));
     }
     let mut signals = Signals::listen()?;
-    let session = Session::open(shared).await?;
+    let session = Session::open(shared, Keeping::IfThere).await?;
     let result = match prompt {
         Some(prompt) => once(session.client(), &output, &ask.submit(prompt), &mut signals).await,
         None => interactive::run(&session, &output, &ask, &mut signals).await,

@@ -11,7 +11,7 @@ use tokio::pin;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::Shared;
-use crate::device::{self, Change, Device, DeviceFlags, Settled};
+use crate::device::{self, Change, Device, DeviceFlags, Keeping, Settled};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::log::{Audience, Keeper, Line};
@@ -34,7 +34,7 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     } else {
         false
     };
-    let settled = Settled::of(directory, lock, &flags, &output)?;
+    let settled = Settled::of(directory, lock, &flags, Keeping::Always, &output)?;
     let within = settled.shutdown_within;
     let executor = settled.runs_prompts.then(|| settled.executor());
     // Before anybody can ask: the first prompt must not wait for it.
@@ -122,6 +122,7 @@ async fn attend(
         tokio::select! {
             change = device.changed() => match change {
                 Change::Ended(end) => return Ok(end.map_or(Ended::Panicked, Ended::Itself)),
+                Change::Told(line) => keeper.line(&line),
                 Change::Edited(line) => if let Some(line) = line {
                     keeper.line(&line);
                 },
