@@ -195,7 +195,7 @@ impl Device {
             executor: protocol.bidder.executor().clone(),
             kept_results: protocol.bidder.kept(),
             peers: protocol.peers.snapshot(protocol.now, &protocol.config),
-            tasks: protocol.orchestrator.snapshot(),
+            tasks: protocol.orchestrator.snapshot(protocol.config.timing.ageing),
             usage: self.usage(),
         }
     }
@@ -213,6 +213,11 @@ impl Device {
     /// The outcome of a task that ended not long ago.
     pub fn outcome(&self, task: &TaskId) -> Option<&Outcome> {
         self.protocol.orchestrator.outcome(task)
+    }
+
+    /// Ended tasks that are remembered and how they ended, oldest first.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&TaskId, &Outcome)> {
+        self.protocol.orchestrator.outcomes()
     }
 
     /// Sizes of everything that this device remembers, each with its limit.

@@ -235,6 +235,11 @@ impl<N: Network, C: Clock> Running<N, C> {
             }
             Request::Follow(task, asker) => drop(asker.send(self.watchers.follow(task, &self.device))),
             Request::Snapshot(asker) => drop(asker.send(self.device.snapshot(self.clock.now()))),
+            Request::Outcome(task, asker) => drop(asker.send(self.device.outcome(&task).cloned())),
+            Request::Outcomes(asker) => {
+                let outcomes = self.device.outcomes();
+                drop(asker.send(outcomes.map(|(task, outcome)| (task.clone(), outcome.clone())).collect()));
+            }
             Request::Decision(task, asker) => drop(asker.send(self.device.decision(&task).cloned())),
             Request::Decisions(asker) => drop(asker.send(self.device.decisions().cloned().collect())),
         }

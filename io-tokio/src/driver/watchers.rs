@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::{Answer, Broken, Following, Refused};
 
@@ -68,10 +69,11 @@ impl Watchers {
                 Record::Award { .. } | Record::Kept { .. } | Record::Forgotten { .. } => {}
             }
         }
+        let until = Instant::now() + RETURN;
         for (task, watched) in this.open.iter().filter(|(_, watched)| watched.attached) {
             let (task, answer) = (task.clone(), Arc::clone(&watched.answer));
             this.deserted.push(Box::pin(async move {
-                tokio::time::sleep(RETURN).await;
+                tokio::time::sleep_until(until).await;
                 last_left(task, answer).await
             }));
         }

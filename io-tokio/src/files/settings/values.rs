@@ -96,10 +96,16 @@ pub struct StoreValues {
     pub age: Duration,
 }
 
+/// Ended prompts that are remembered: more than may be open at once, so that a batch of as many as that can be asked
+/// again and finds what is done.
+const CLOSED_TASKS: usize = 16_384;
+
 impl Default for Values {
     fn default() -> Self {
+        let mut core = Config::default();
+        core.limits.closed_tasks = CLOSED_TASKS;
         Self {
-            core: Config::default(),
+            core,
             device: DeviceValues::default(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9999),
             executor: ExecutorValues::default(),
