@@ -102,6 +102,22 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Whether it says how this device is or whom it knows: tasks of an earlier start are better taken up after that.
+    pub(crate) const fn may_come_before_the_past(&self) -> bool {
+        matches!(
+            self,
+            Self::Pause { .. }
+                | Self::Resume
+                | Self::Reconfigured(_)
+                | Self::PeersEdited(_)
+                | Self::AddressChanged(_)
+                | Self::SensorsRead(_)
+                | Self::ExecutorChanged(_)
+        )
+    }
+}
+
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -434,9 +434,10 @@ fn killed_at_random(prompts: usize, kills: usize, seed: u64) {
         devices[victim].start_again();
     }
     let finished = asked.finish(SOON * 5);
-    assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
     let answers = answers(&finished.stdout());
     assert_eq!(answers.len(), prompts, "none is lost");
+    let unanswered: Vec<&Value> = answers.values().filter(|answer| answer["status"] != "completed").collect();
+    assert!(unanswered.is_empty(), "{}{unanswered:#?}", finished.stderr());
     for (id, answer) in &answers {
         assert_eq!(answer["output"], format!("prompt {id}"), "{answer:#}");
     }

@@ -171,13 +171,19 @@ impl<N: Network, C: Clock> Running<N, C> {
         let receive = network.receive();
         tokio::pin!(receive);
         let mut anybody = true;
+        // What was said before the device ran, such as whom it knows, comes before what the store kept.
+        while let Ok(request) = requests.try_recv() {
+            if let Some(input) = self.answer(request) {
+                self.handle(input);
+            }
+        }
         while !self.halted {
             self.wake.set(self.device.deadline().map(|(at, _)| at));
             let open = self.is_open();
             // One thing at a time, and chosen at random among those that are ready: whatever floods this device,
             // its deadlines and its own work get their turn.
             let input = tokio::select! {
-                () = self.wake.passed() => Input::Wake,
+                () = self.wake.passed(), if self.may_wake() => Input::Wake,
                 () = self.limit.passed() => return End::OutOfTime,
                 input = self.sends.next() => input,
                 input = self.runs.next() => input,
@@ -210,6 +216,12 @@ impl<N: Network, C: Clock> Running<N, C> {
     /// would find a device without one, and while too much waits for the store. Nothing else waits for either.
     fn is_open(&self) -> bool {
         self.ready && !self.writes.is_full()
+    }
+
+    /// Tasks that the store kept must not find a device without an executor either, and it is waking that takes them
+    /// up. A device that ends before it got that far has its own moment for that.
+    fn may_wake(&self) -> bool {
+        self.ready || self.limit.at.is_some()
     }
 
     fn submit(&mut self, Prompt { mut submission, submitter }: Prompt) -> Input {
