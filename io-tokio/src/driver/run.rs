@@ -140,6 +140,9 @@ struct Running<N, C> {
     prompts: VecDeque<Prompt>,
     /// Whether it is known what the executor can do.
     ready: bool,
+    /// Whether there is something that the store kept and that is not taken up yet. It must not find a device without
+    /// an executor either, so it waits for that, and whoever asks for it waits, too: five seconds at most.
+    past: bool,
     halted: bool,
 }
 
@@ -147,6 +150,7 @@ impl<N: Network, C: Clock> Running<N, C> {
     fn new(parts: Parts<N, C>, restored: Restored, events: broadcast::Sender<Arc<Noticed>>) -> Self {
         Self {
             watchers: Watchers::new(&restored),
+            past: !restored.records.is_empty(),
             output_bytes: parts.config.limits.output_bytes,
             device: Device::new(parts.identity, Seed::new(parts.seed), parts.config, restored),
             outbox: Outbox::default(),
@@ -172,9 +176,11 @@ impl<N: Network, C: Clock> Running<N, C> {
         tokio::pin!(receive);
         let mut anybody = true;
         // What was said before the device ran, such as whom it knows, comes before what the store kept.
+        let mut early = VecDeque::new();
         while let Ok(request) = requests.try_recv() {
-            if let Some(input) = self.answer(request) {
-                self.handle(input);
+            match request {
+                Request::Tell(input) if tellable(&input) => self.handle(input),
+                question => early.push_back(question),
             }
         }
         while !self.halted {
@@ -183,7 +189,7 @@ impl<N: Network, C: Clock> Running<N, C> {
             // One thing at a time, and chosen at random among those that are ready: whatever floods this device,
             // its deadlines and its own work get their turn.
             let input = tokio::select! {
-                () = self.wake.passed(), if self.may_wake() => Input::Wake,
+                () = self.wake.passed(), if !self.past => Input::Wake,
                 () = self.limit.passed() => return End::OutOfTime,
                 input = self.sends.next() => input,
                 input = self.runs.next() => input,
@@ -199,7 +205,7 @@ impl<N: Network, C: Clock> Running<N, C> {
                     Some(prompt) => self.submit(prompt),
                     None => continue,
                 },
-                request = requests.recv(), if anybody => {
+                request = next(&mut early, requests), if anybody && !self.past => {
                     anybody = request.is_some();
                     match request.and_then(|request| self.answer(request)) {
                         Some(input) => input,
@@ -208,6 +214,9 @@ impl<N: Network, C: Clock> Running<N, C> {
                 }
             };
             self.handle(input);
+            if self.ready && std::mem::take(&mut self.past) {
+                self.handle(Input::Wake);
+            }
         }
         End::Drained
     }
@@ -216,12 +225,6 @@ impl<N: Network, C: Clock> Running<N, C> {
     /// would find a device without one, and while too much waits for the store. Nothing else waits for either.
     fn is_open(&self) -> bool {
         self.ready && !self.writes.is_full()
-    }
-
-    /// Tasks that the store kept must not find a device without an executor either, and it is waking that takes them
-    /// up. A device that ends before it got that far has its own moment for that.
-    fn may_wake(&self) -> bool {
-        self.ready || self.limit.at.is_some()
     }
 
     fn submit(&mut self, Prompt { mut submission, submitter }: Prompt) -> Input {
@@ -331,6 +334,14 @@ impl<N: Network, C: Clock> Running<N, C> {
             }
         })
         .await;
+    }
+}
+
+/// The next request; may be cancelled.
+async fn next(early: &mut VecDeque<Request>, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+    match early.pop_front() {
+        Some(request) => Some(request),
+        None => requests.recv().await,
     }
 }
 

@@ -18,7 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 
 use super::{Ask, Seen, Watch, new_key};
-use crate::api::types::{OutcomeView, SpeedView, Submit};
+use crate::api::types::{OutcomeView, SpeedView, Status, Submit};
 use crate::cli::Shared;
 use crate::client::{Client, Heard};
 use crate::command::why::in_path;
@@ -78,6 +78,8 @@ pub async fn run(shared: &Shared, output: &Output, ask: &Ask, file: &Path) -> Re
     // What is done must be known when the rest is asked.
     let session = Session::open(shared, Keeping::Always).await?;
     let limit = usize::from(ask.batch.in_flight.unwrap_or(IN_FLIGHT));
+    // From here on one that is away is waited for.
+    let _: Status = session.client().get("/v1/status").await?;
     let open = RefCell::default();
     let running = Running::new(session.client(), output, &open, prompts);
     let result = running.to_the_end(limit, &mut signals).await;
@@ -260,7 +262,7 @@ async fn to_outcome(
     open: &RefCell<BTreeSet<String>>,
     submit: Submit,
 ) -> Result<(OutcomeView, bool), Failure> {
-    let mut watch = Watch::new(client, submit);
+    let mut watch = Watch::of_known_device(client, submit);
     let mut joined = None;
     loop {
         match watch.next().await? {

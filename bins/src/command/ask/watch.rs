@@ -42,6 +42,11 @@ impl<'a> Watch<'a> {
         Self { client, submit, answering: None, admitted: None, away: None, met: false }
     }
 
+    /// The same, of a device that was there a moment ago.
+    pub fn of_known_device(client: &'a Client, submit: Submit) -> Self {
+        Self { met: true, ..Self::new(client, submit) }
+    }
+
     /// What comes next; after the outcome nothing does. May be cancelled.
     pub async fn next(&mut self) -> Result<Seen, Failure> {
         loop {
