@@ -186,6 +186,11 @@ impl Device {
         machines.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// Whether what the store kept is not taken up yet ([`Device::new`]).
+    pub const fn has_past(&self) -> bool {
+        self.protocol.restored.is_some()
+    }
+
     /// How the device is, for people.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let protocol = &self.protocol;

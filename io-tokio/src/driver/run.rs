@@ -138,11 +138,9 @@ struct Running<N, C> {
     output_bytes: usize,
     /// Prompts that wait.
     prompts: VecDeque<Prompt>,
-    /// Whether it is known what the executor can do.
+    /// Whether it is known what the executor can do. Tasks that the store kept must not find a device without one, so
+    /// they wait for that, and whoever asks for them waits, too: five seconds at most.
     ready: bool,
-    /// Whether there is something that the store kept and that is not taken up yet. It must not find a device without
-    /// an executor either, so it waits for that, and whoever asks for it waits, too: five seconds at most.
-    past: bool,
     halted: bool,
 }
 
@@ -150,7 +148,6 @@ impl<N: Network, C: Clock> Running<N, C> {
     fn new(parts: Parts<N, C>, restored: Restored, events: broadcast::Sender<Arc<Noticed>>) -> Self {
         Self {
             watchers: Watchers::new(&restored),
-            past: !restored.records.is_empty(),
             output_bytes: parts.config.limits.output_bytes,
             device: Device::new(parts.identity, Seed::new(parts.seed), parts.config, restored),
             outbox: Outbox::default(),
@@ -189,7 +186,7 @@ impl<N: Network, C: Clock> Running<N, C> {
             // One thing at a time, and chosen at random among those that are ready: whatever floods this device,
             // its deadlines and its own work get their turn.
             let input = tokio::select! {
-                () = self.wake.passed(), if !self.past => Input::Wake,
+                () = self.wake.passed(), if !self.device.has_past() => Input::Wake,
                 () = self.limit.passed() => return End::OutOfTime,
                 input = self.sends.next() => input,
                 input = self.runs.next() => input,
@@ -205,7 +202,7 @@ impl<N: Network, C: Clock> Running<N, C> {
                     Some(prompt) => self.submit(prompt),
                     None => continue,
                 },
-                request = next(&mut early, requests), if anybody && !self.past => {
+                request = next(&mut early, requests), if anybody && !self.device.has_past() => {
                     anybody = request.is_some();
                     match request.and_then(|request| self.answer(request)) {
                         Some(input) => input,
@@ -214,7 +211,7 @@ impl<N: Network, C: Clock> Running<N, C> {
                 }
             };
             self.handle(input);
-            if self.ready && std::mem::take(&mut self.past) {
+            if self.ready && self.device.has_past() {
                 self.handle(Input::Wake);
             }
         }
