@@ -154,8 +154,9 @@ pub const GONE: &str = "gone";
 
 /// Whether the device may only be away for a moment.
 pub fn is_away(failure: &Failure) -> bool {
-    // A device that was started again at the same port does not know the token of the start before.
-    matches!(failure.code.as_str(), GONE | "not_running" | "unauthorized")
+    // A device that was started again at the same port does not know the token of the start before; one that is leaving
+    // may be started again.
+    matches!(failure.code.as_str(), GONE | "not_running" | "unauthorized" | "leaving")
 }
 
 /// The exit status for an error code of the API.

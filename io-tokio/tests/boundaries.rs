@@ -48,6 +48,17 @@ struct Death {
     written: bool,
 }
 
+/// Whose death it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Of the device that was asked and lets another one work.
+    Asking,
+    /// Of the device that works for it.
+    Worker,
+    /// Of a device that runs itself what it was asked.
+    Alone,
+}
+
 /// A store whose device dies in the middle of a write: nothing is told of it any more.
 struct Mortal {
     store: RedbStore,
@@ -210,24 +221,30 @@ async fn ask(handle: &Handle, told: &Mutex<Heard>) {
 }
 
 /// One scenario; `None`: nobody died, all writes had come before.
-async fn dies(asking_dies: bool, death: Death) -> Option<usize> {
+async fn dies(who: Who, death: Death) -> Option<usize> {
     let runs = Arc::new(Mutex::new(Vec::new()));
-    let mut asking = Machine::new("Asking", free().await, Arc::new(NoExecutor::new("it only asks")));
+    let executor: Arc<dyn Executor> = match who {
+        Who::Alone => Arc::new(Counting(Arc::clone(&runs))),
+        Who::Asking | Who::Worker => Arc::new(NoExecutor::new("it only asks")),
+    };
+    let mut asking = Machine::new("Asking", free().await, executor);
     let mut worker = Machine::new("Worker", free().await, Arc::new(Counting(Arc::clone(&runs))));
-    asking.book = vec![(id("Worker"), worker.address)];
-    worker.book = vec![(id("Asking"), asking.address)];
-    worker.start((!asking_dies).then_some(death)).await;
-    asking.start(asking_dies.then_some(death)).await;
+    if who != Who::Alone {
+        asking.book = vec![(id("Worker"), worker.address)];
+        worker.book = vec![(id("Asking"), asking.address)];
+        worker.start((who == Who::Worker).then_some(death)).await;
+    }
+    asking.start((who != Who::Worker).then_some(death)).await;
 
     let told = Mutex::new(Heard::default());
-    let dead = Arc::clone(if asking_dies { &asking.dead } else { &worker.dead });
+    let dead = Arc::clone(if who == Who::Worker { &worker.dead } else { &asking.dead });
     let died = {
         let handle = asking.handle().clone();
         let asked = ask(&handle, &told);
         tokio::pin!(asked);
         tokio::select! {
             () = dead.notified() => {
-                if asking_dies {
+                if who != Who::Worker {
                     asking.die_and_start_again().await;
                 } else {
                     worker.die_and_start_again().await;
@@ -273,32 +290,40 @@ async fn dies(asking_dies: bool, death: Death) -> Option<usize> {
     died.then_some(runs - ended.len())
 }
 
-/// Every write of one of the two devices, in turn.
-async fn every_boundary(asking_dies: bool) {
+/// Every write of one device, in turn.
+async fn every_boundary(who: Who) {
     for written in [false, true] {
         let (mut boundaries, mut repeated) = (0, 0);
         for at in 1..=WRITES_MAX {
-            let Some(again) = dies(asking_dies, Death { at, written }).await else { break };
+            let Some(again) = dies(who, Death { at, written }).await else { break };
             boundaries += 1;
             repeated += again;
         }
-        let who = if asking_dies { "the asking device" } else { "the worker" };
         let when = if written { "after" } else { "before" };
-        eprintln!("{who} died {when} each of {boundaries} writes; {repeated} prompts ran twice for it");
-        // A task, an award and an outcome of each prompt; a kept result of each.
-        let least = if asking_dies { 3 * PROMPTS } else { PROMPTS };
+        eprintln!("{who:?} died {when} each of {boundaries} writes; {repeated} prompts ran twice for it");
+        let least = match who {
+            // A task, an award and an outcome of each prompt.
+            Who::Asking | Who::Alone => 3 * PROMPTS,
+            // A kept result of each.
+            Who::Worker => PROMPTS,
+        };
         assert!((least..WRITES_MAX).contains(&boundaries), "{boundaries} boundaries");
     }
 }
 
 #[tokio::test]
 async fn the_asking_device_dies_at_every_write() {
-    every_boundary(true).await;
+    every_boundary(Who::Asking).await;
+}
+
+#[tokio::test]
+async fn a_device_that_runs_its_own_prompts_dies_at_every_write() {
+    every_boundary(Who::Alone).await;
 }
 
 #[tokio::test]
 async fn the_worker_dies_at_every_write() {
-    every_boundary(false).await;
+    every_boundary(Who::Worker).await;
 }
 
 /// That the copy is what a killed process leaves: a database that was not closed.

@@ -18,6 +18,9 @@ use bidmesh_core::{Submission, Time};
 use super::error::ApiError;
 use super::types::*;
 
+/// The longest key of a prompt: as long as an id.
+const KEY_BYTES_MAX: usize = 64;
+
 impl Submit {
     /// The submission that this body asks for.
     pub fn into_submission(self) -> Result<Submission, ApiError> {
@@ -33,6 +36,9 @@ impl Submit {
                 name.parse().map_err(|why| ApiError::bad_request(format!("`policy` is `{name}`: {why}")))
             })
             .transpose()?;
+        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+            return Err(ApiError::bad_request("`key` must have 1 to 64 bytes"));
+        }
         let eligible =
             self.to.map(|names| names.iter().map(|name| device_id(name)).collect::<Result<BTreeSet<_>, _>>());
         Ok(Submission {
@@ -409,6 +415,8 @@ mod tests {
             Submit { priority: Some(10), ..Submit::default() },
             Submit { policy: Some("cheapest".into()), ..Submit::default() },
             Submit { to: Some(vec!["a|b".into()]), ..Submit::default() },
+            Submit { key: Some("k".repeat(65)), ..Submit::default() },
+            Submit { key: Some(String::new()), ..Submit::default() },
         ] {
             assert_eq!(submit.into_submission().unwrap_err().code(), "bad_request");
         }

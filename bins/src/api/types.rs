@@ -33,7 +33,7 @@ pub struct Submit {
     /// Who submits, for fairness between clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The same key is the same task; at most 64 bytes count.
+    /// The same key is the same task; 1 to 64 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Whether the task ends with the connection; true if absent.

@@ -66,7 +66,7 @@ pub struct Ask {
     /// Print the task's id and end: the prompt goes on by itself; `bidmesh result ID` prints its answer
     #[arg(long, conflicts_with = "dry_run")]
     pub detach: bool,
-    /// The same key is the same task: a prompt that is asked again is not run again; at most 64 bytes
+    /// The same key is the same task: a prompt that is asked again is not run again; 1 to 64 bytes
     #[arg(long, value_name = "KEY", conflicts_with = "dry_run")]
     pub key: Option<String>,
     #[command(flatten)]

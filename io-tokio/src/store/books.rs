@@ -32,14 +32,19 @@ const _: () =
 /// Changes the tables of one format into those of the next, in one transaction.
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), RedbError>;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-const AWARDS: TableDefinition<'_, (&str, u32), &[u8]> = TableDefinition::new("awards");
-const OUTCOMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("outcomes");
-const KEPT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("kept");
-const FORGOTTEN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("forgotten");
+/// One type for all: each further one would be a further copy of the database's code.
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
-/// The row of [`META`] that says which format this is.
+const META: Table = TableDefinition::new("meta");
+const TASKS: Table = TableDefinition::new("tasks");
+/// Under `TASK/ATTEMPT`, the attempt with ten digits.
+const AWARDS: Table = TableDefinition::new("awards");
+const OUTCOMES: Table = TableDefinition::new("outcomes");
+/// Under `ORCHESTRATOR/AWARD/DIGEST`, and so are the forgotten ones.
+const KEPT: Table = TableDefinition::new("kept");
+const FORGOTTEN: Table = TableDefinition::new("forgotten");
+
+/// The row of [`META`] that says which format this is, in decimal digits.
 const FORMAT_ROW: &str = "format";
 
 /// Pages of the file that are kept in memory: little, since nothing is read after the start.
@@ -173,9 +178,9 @@ impl Books {
                 }
                 let row = bytes(Row { number, at_unix_ms, record: award })?;
                 let mut awards = transaction.open_table(AWARDS)?;
-                awards.insert((task.as_str(), attempt), row.as_slice())?;
+                awards.insert(award_key(&task, attempt).as_str(), row.as_slice())?;
                 if let Some(old) = attempt.checked_sub(AWARDS_MAX) {
-                    awards.remove((task.as_str(), old))?;
+                    awards.remove(award_key(&task, old).as_str())?;
                 }
             }
             Stored::Outcome(outcome) => self.enter_outcome(transaction, outcome, number, at_unix_ms)?,
@@ -210,7 +215,13 @@ impl Books {
             tasks.insert(task.as_str(), row.as_slice())?;
         }
         let mut awards = transaction.open_table(AWARDS)?;
-        awards.retain_in((task.as_str(), 0)..=(task.as_str(), u32::MAX), |_, _| false)?;
+        let (first, last) = (award_key(&task, 0), award_key(&task, u32::MAX));
+        let keys = awards.range(first.as_str()..=last.as_str())?;
+        let keys: Vec<String> =
+            keys.map(|entry| Ok(entry?.0.value().to_owned())).collect::<Result<_, RedbError>>()?;
+        for key in keys {
+            awards.remove(key.as_str())?;
+        }
         let ended = Ended { task: task.clone(), at_unix_ms, bytes: outcome.output.len() };
         self.ended_bytes += ended.bytes;
         self.ended.insert(number, ended);
@@ -264,19 +275,21 @@ fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Tr
     let new = transaction.list_tables().map_err(RedbError::from)?.next().is_none();
     let format = {
         let mut meta = transaction.open_table(META).map_err(RedbError::from)?;
-        let format = meta.get(FORMAT_ROW).map_err(RedbError::from)?.map(|row| row.value());
-        meta.insert(FORMAT_ROW, present).map_err(RedbError::from)?;
-        format
+        let row = meta.get(FORMAT_ROW).map_err(RedbError::from)?.map(|row| row.value().to_vec());
+        meta.insert(FORMAT_ROW, present.to_string().as_bytes()).map_err(RedbError::from)?;
+        row.map(|digits| String::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok()))
     };
     match format {
         None if new => create_tables(&transaction)?,
-        None | Some(0) => return Err(Trouble::Damaged("it does not say which format it has".into())),
-        Some(format) if format > present => return Err(Trouble::Newer(format)),
-        Some(format) if format == present => {
+        None | Some(None | Some(0)) => {
+            return Err(Trouble::Damaged("it does not say which format it has".into()));
+        }
+        Some(Some(format)) if format > present => return Err(Trouble::Newer(format)),
+        Some(Some(format)) if format == present => {
             // Nothing to write.
             return transaction.abort().map_err(|error| RedbError::from(error).into());
         }
-        Some(format) => {
+        Some(Some(format)) => {
             let done = usize::try_from(format).unwrap_or(usize::MAX) - 1;
             for step in migrations.iter().skip(done) {
                 step(&transaction)?;
@@ -287,10 +300,9 @@ fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Tr
 }
 
 fn create_tables(transaction: &WriteTransaction) -> Result<(), RedbError> {
-    for table in [TASKS, OUTCOMES, KEPT, FORGOTTEN] {
+    for table in [TASKS, AWARDS, OUTCOMES, KEPT, FORGOTTEN] {
         transaction.open_table(table)?;
     }
-    transaction.open_table(AWARDS)?;
     Ok(())
 }
 
@@ -317,7 +329,7 @@ impl Reading {
         stats.abort()?;
         let transaction = database.begin_read()?;
         this.table::<StoredTask>(&transaction, TASKS, |_, _| {})?;
-        this.awards(&transaction)?;
+        this.table::<StoredAward>(&transaction, AWARDS, |_, _| {})?;
         this.table::<StoredOutcome>(&transaction, OUTCOMES, |this, row| {
             let bytes = row.record.output.len();
             this.ended_bytes += bytes;
@@ -335,18 +347,11 @@ impl Reading {
     fn table<T: DeserializeOwned + Restore>(
         &mut self,
         transaction: &ReadTransaction,
-        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        table: Table,
         note: impl Fn(&mut Self, &Row<T>),
     ) -> Result<(), RedbError> {
         for entry in transaction.open_table(table)?.iter()? {
             self.row(entry?.1.value(), &note);
-        }
-        Ok(())
-    }
-
-    fn awards(&mut self, transaction: &ReadTransaction) -> Result<(), RedbError> {
-        for entry in transaction.open_table(AWARDS)?.iter()? {
-            self.row::<StoredAward>(entry?.1.value(), &|_, _| {});
         }
         Ok(())
     }
@@ -379,6 +384,10 @@ impl Contents {
         };
         Restored { records: self.records.iter().map(aged).collect() }
     }
+}
+
+fn award_key(task: &str, attempt: u32) -> String {
+    format!("{task}/{attempt:010}")
 }
 
 fn bytes<T: Serialize>(row: Row<T>) -> Result<Vec<u8>, RedbError> {
