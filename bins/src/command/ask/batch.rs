@@ -82,7 +82,7 @@ pub async fn run(shared: &Shared, output: &Output, ask: &Ask, file: &Path) -> Re
     let _: Status = session.client().get("/v1/status").await?;
     let open = RefCell::default();
     let running = Running::new(session.client(), output, &open, prompts);
-    let result = running.to_the_end(limit, &mut signals).await;
+    let result = running.finish(limit, &mut signals).await;
     session.close().await;
     result
 }
@@ -149,7 +149,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn to_the_end(mut self, limit: usize, signals: &mut Signals) -> Result<Exit, Failure> {
+    async fn finish(mut self, limit: usize, signals: &mut Signals) -> Result<Exit, Failure> {
         let (client, open) = (self.client, self.open);
         let mut asked = FuturesUnordered::new();
         let mut redraw = tokio::time::interval(bar::REDRAW);
