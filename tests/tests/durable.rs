@@ -233,7 +233,22 @@ fn a_damaged_store_is_set_aside_and_one_of_a_later_version_is_refused() {
     device.start_again();
     device.wait_for_log("store.redb is damaged", SOON);
     assert!(device.dir().join("store.redb.damaged-1").is_file());
-    assert_eq!(device.ask("hello")["status"], "completed");
+    let task = device.ask("hello")["task_id"].as_str().unwrap().to_owned();
+    assert!(device.stop(SOON));
+    let set_format = |format: &str| {
+        let database = redb::Database::create(device.dir().join("store.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        transaction.open_table(meta).unwrap().insert("format", format.as_bytes()).unwrap();
+        transaction.commit().unwrap();
+    };
+    set_format("2");
+    let refused = device.run(&["up", "--listen", &device.address().to_string()]);
+    assert_eq!(refused.code(), Some(2), "{}", refused.stderr());
+    assert!(refused.stderr().contains("a later version of bidmesh wrote it"), "{}", refused.stderr());
+    set_format("1");
+    device.start_again();
+    assert_eq!(device.json(&["result", &task])["output"], "hello", "it was left alone");
 }
 
 /// Prompts of a batch, a file of their own.

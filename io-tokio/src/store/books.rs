@@ -11,7 +11,7 @@ use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
 use redb::{
     Builder, Database, DatabaseError, Error as RedbError, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition, WriteTransaction,
+    StorageBackend, TableDefinition, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,7 +54,7 @@ const CACHE_BYTES: usize = 4 << 20;
 const AWARDS_MAX: u32 = 16;
 
 /// A file that is so much longer than what it holds is made shorter at the start.
-const SLACK_BYTES: usize = 8 << 20;
+const SLACK_BYTES: u64 = 8 << 20;
 
 /// How much is kept of what is over. Beyond, the oldest is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ impl Books {
         bounds: Bounds,
         migrations: &[Migration],
     ) -> Result<(Self, Contents), Trouble> {
+        let file_bytes = bytes.len().map_err(Trouble::Io)?;
         let mut database = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(true)
@@ -122,7 +123,7 @@ impl Books {
             .map_err(Trouble::from)?;
         settle_format(&database, migrations)?;
         let read = Reading::of(&database).map_err(Trouble::from)?;
-        if read.slack() {
+        if read.is_little_for(file_bytes) {
             // A file that stays longer than it need be is no reason not to go on.
             let _ = database.compact();
         }
@@ -313,7 +314,6 @@ struct Reading {
     unreadable: usize,
     next: u64,
     bytes: usize,
-    file_bytes: usize,
     ended: BTreeMap<u64, Ended>,
     ended_bytes: usize,
     forgotten: BTreeMap<u64, (String, u64)>,
@@ -322,11 +322,6 @@ struct Reading {
 impl Reading {
     fn of(database: &Database) -> Result<Self, RedbError> {
         let mut this = Self::default();
-        let stats = database.begin_write()?;
-        let pages = stats.stats()?;
-        this.file_bytes =
-            usize::try_from(pages.allocated_pages()).unwrap_or(usize::MAX).saturating_mul(pages.page_size());
-        stats.abort()?;
         let transaction = database.begin_read()?;
         this.table::<StoredTask>(&transaction, TASKS, |_, _| {})?;
         this.table::<StoredAward>(&transaction, AWARDS, |_, _| {})?;
@@ -371,8 +366,8 @@ impl Reading {
         }
     }
 
-    fn slack(&self) -> bool {
-        self.file_bytes > self.bytes.saturating_mul(4).saturating_add(SLACK_BYTES)
+    fn is_little_for(&self, file_bytes: u64) -> bool {
+        file_bytes > (self.bytes as u64).saturating_mul(4).saturating_add(SLACK_BYTES)
     }
 }
 

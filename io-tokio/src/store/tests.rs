@@ -182,6 +182,26 @@ fn the_oldest_goes_when_there_is_too_much() {
 }
 
 #[test]
+fn a_file_that_is_much_longer_than_what_it_holds_is_made_shorter() {
+    let disk = Disk::default();
+    let (store, _notices) = opened(&disk, StoreOptions::default());
+    for number in 0..12 {
+        let name = format!("t{number}");
+        run(store.write(vec![task(&name), outcome(&name, &"x".repeat(1 << 20))])).unwrap();
+    }
+    drop(store);
+    let long = disk.bytes().len();
+    let limits = StoreLimits { ended: 1, ended_bytes: 1 << 20, forgotten: 1 };
+    let options = StoreOptions { limits, ..StoreOptions::default() };
+    let (store, _notices) = opened(&disk, options);
+    run(store.write(vec![task("last")])).unwrap();
+    drop(store);
+    assert_eq!(found(&disk).len(), 3, "a task and its outcome, and the last one");
+    let short = disk.bytes().len();
+    assert!(short < long / 2, "{long} bytes, then {short}");
+}
+
+#[test]
 fn what_is_old_goes_and_a_clock_that_was_set_back_makes_nothing_old() {
     static NOW: AtomicU64 = AtomicU64::new(BEGINNING);
     fn wall() -> SystemTime {
