@@ -89,6 +89,7 @@ fn tasks_that_waited_and_one_that_ran_go_on_after_the_device_was_killed() {
     }
     pair.asking.kill();
     pair.asking.start_again();
+    pair.asking.wait_for_log("goes on with 3 prompts of an earlier start", SOON);
     pair.runner.release();
     pair.assert_answered(&running, "first");
     pair.assert_answered(&waiting[0], "second");
