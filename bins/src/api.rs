@@ -21,7 +21,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use bidmesh_io_tokio::driver::Handle;
 use bidmesh_io_tokio::files::MeshDirectory;
 use tokio::sync::Mutex;
@@ -58,8 +58,9 @@ fn router(api: Api, token: Token) -> Router {
     let endpoints = Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/tasks", get(tasks::list).post(tasks::submit))
-        .route("/v1/tasks/{task}", delete(tasks::cancel))
+        .route("/v1/tasks/{task}", get(tasks::one).delete(tasks::cancel))
         .route("/v1/tasks/{task}/events", get(tasks::follow))
+        .route("/v1/outcomes", get(tasks::outcomes))
         .route("/v1/decisions", get(decisions::list))
         .route("/v1/decisions/{task}", get(decisions::one))
         .route("/v1/peers", get(peers::list))

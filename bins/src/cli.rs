@@ -65,6 +65,12 @@ pub enum Command {
     Model(command::model::Model),
     /// This device, and what it knows of the others; or every phone
     Status(command::status::StatusFlags),
+    /// The prompts that this device was asked: those that are open, and those that have ended
+    Tasks(command::tasks::Tasks),
+    /// The answer of a prompt that was asked with `ask --detach`
+    Result(command::result::ResultOf),
+    /// End a prompt: its worker is told to stop
+    Cancel(command::cancel::Cancel),
     /// Why a prompt went where it went: who bid what, who refused, who won, what happened then
     Why(command::why::Why),
     /// The log of the device
@@ -113,6 +119,9 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "slm")]
         Command::Model(model) => command::model::run(&shared, model).await,
         Command::Status(flags) => command::status::run(&shared, flags).await,
+        Command::Tasks(tasks) => command::tasks::run(&shared, tasks).await,
+        Command::Result(result) => command::result::run(&shared, result).await,
+        Command::Cancel(cancel) => command::cancel::run(&shared, cancel).await,
         Command::Why(why) => command::why::run(&shared, why).await,
         Command::Log(log) => command::log::run(&shared, log).await,
         Command::Pause(pause) => command::pause::pause(&shared, pause).await,
@@ -167,6 +176,11 @@ mod tests {
             #[cfg(feature = "slm")]
             "model remove x --yes",
             "status",
+            "ask --detach hi",
+            "ask --batch x",
+            "tasks",
+            "result task_1",
+            "cancel task_1",
             "why",
             "why --list",
             "log -f",

@@ -1,6 +1,7 @@
 //! What every command talks to: the control API of the device that runs in a mesh directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bidmesh_io_tokio::http::events::EventReader;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::control_file::{self, Control};
 use crate::api::types::{Admitted, BrokenOff, ErrorBody, OutcomeView, Submit, TextPiece};
+use crate::command::why::in_path;
 use crate::exit::{Exit, Failure};
 
 /// Answers that are no streams are one snapshot of a device or less.
@@ -25,18 +27,33 @@ const PATIENCE: Patience = Patience {
     silence: Duration::from_secs(60),
 };
 
-/// A client of one device.
+/// A client of one device. Clones are the same client.
 #[derive(Clone)]
 pub struct Client {
+    target: Arc<Mutex<Target>>,
+    /// Where the device says where it is; `None`: it lives no longer than this process.
+    directory: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+struct Target {
     server: BaseUrl,
     token: HeaderValue,
+}
+
+impl Target {
+    fn of(control: &Control) -> Result<Self, Failure> {
+        let broken = || Failure::failed("control.json is damaged; stop the device and start it again");
+        let server = format!("127.0.0.1:{}", control.port).parse().map_err(|_| broken())?;
+        Ok(Self { server, token: http::bearer(&control.token).ok_or_else(broken)? })
+    }
 }
 
 impl Client {
     /// Of the device that runs in `directory`. Whether it still does shows with the first request.
     pub fn of_directory(directory: &Path) -> Result<Self, Failure> {
         match control_file::find(directory) {
-            Ok(Some(control)) => Self::of(&control),
+            Ok(Some(control)) => Ok(Self { directory: Some(directory.into()), ..Self::of(&control)? }),
             Ok(None) => Err(not_running()),
             Err(error) => Err(Failure::failed(format!(
                 "{} cannot be read: {error}; are you the user who started the device?",
@@ -47,9 +64,26 @@ impl Client {
 
     /// Of the device that published `control`.
     pub fn of(control: &Control) -> Result<Self, Failure> {
-        let broken = || Failure::failed("control.json is damaged; stop the device and start it again");
-        let server = format!("127.0.0.1:{}", control.port).parse().map_err(|_| broken())?;
-        Ok(Self { server, token: http::bearer(&control.token).ok_or_else(broken)? })
+        Ok(Self { target: Arc::new(Mutex::new(Target::of(control)?)), directory: None })
+    }
+
+    /// Whether the device may come back after it has gone.
+    pub const fn may_come_back(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// The device was started again: its port and token are others.
+    pub fn look_again(&self) {
+        let Some(directory) = &self.directory else { return };
+        if let Ok(Some(control)) = control_file::find(directory)
+            && let Ok(target) = Target::of(&control)
+        {
+            *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        }
+    }
+
+    fn target(&self) -> Target {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -76,8 +110,14 @@ impl Client {
         Ok(Answering { response: self.checked(request).await?, events: EventReader::new(EVENT_BYTES_MAX) })
     }
 
+    /// What is told of a task that is known there, from its beginning.
+    pub async fn follow(&self, task: &str) -> Result<Answering, Failure> {
+        let request = self.request(Method::GET, &format!("/v1/tasks/{}/events", in_path(task)?));
+        Ok(Answering { response: self.checked(request).await?, events: EventReader::new(EVENT_BYTES_MAX) })
+    }
+
     fn request(&self, method: Method, path: &str) -> Request {
-        Request::new(method, path).authorization(self.token.clone())
+        Request::new(method, path).authorization(self.target().token)
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
@@ -88,7 +128,8 @@ impl Client {
 
     /// The response, if it is a success.
     async fn checked(&self, request: Request) -> Result<Response, Failure> {
-        let response = http::send(&self.server, request, PATIENCE).await.map_err(|error| broken(&error))?;
+        let response =
+            http::send(&self.target().server, request, PATIENCE).await.map_err(|error| broken(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -103,8 +144,19 @@ impl Client {
             Some(millis) => format!("{} (again in {})", error.message, crate::duration::words(millis)),
             None => error.message,
         };
-        Err(Failure::new(exit_of(&error.code), &error.code, message))
+        let failure = Failure::new(exit_of(&error.code), &error.code, message);
+        Err(Failure { retry_after_ms: error.retry_after_ms, ..failure })
     }
+}
+
+/// The code of a failure that may mean that the device is being started again.
+pub const GONE: &str = "gone";
+
+/// Whether the device may only be away for a moment.
+pub fn is_away(failure: &Failure) -> bool {
+    // A device that was started again at the same port does not know the token of the start before; one that is leaving
+    // may be started again.
+    matches!(failure.code.as_str(), GONE | "not_running" | "unauthorized" | "leaving")
 }
 
 /// The exit status for an error code of the API.
@@ -142,9 +194,8 @@ fn broken(error: &HttpError) -> Failure {
         // What a killed device left behind.
         return not_running();
     }
-    Failure::failed(format!(
-        "the device does not answer: {error}; look at `bidmesh log`, then start it again"
-    ))
+    let message = format!("the device does not answer: {error}; look at `bidmesh log`, then start it again");
+    Failure::new(Exit::Failed, GONE, message)
 }
 
 /// A prompt that is being answered.
@@ -172,7 +223,9 @@ impl Answering {
                 match self.response.chunk().await.map_err(|error| broken(&error))? {
                     Some(bytes) => self.events.push(&bytes),
                     None => {
-                        return Err(Failure::failed(
+                        return Err(Failure::new(
+                            Exit::Failed,
+                            GONE,
                             "the device ended before the prompt was answered; start it again and ask again",
                         ));
                     }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod ask;
+pub mod cancel;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -12,10 +13,12 @@ pub mod man;
 pub mod model;
 pub mod pause;
 pub mod peers;
+pub mod result;
 pub mod send;
 pub mod setup;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod tasks;
 pub mod up;
 pub mod why;

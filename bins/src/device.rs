@@ -15,6 +15,7 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::driver::{End, Handle};
 use bidmesh_io_tokio::files::{self, DirectoryLock, FileChanged, MeshDirectory, MyInfo, Watcher};
 use bidmesh_io_tokio::sensors::HeatSource;
+use bidmesh_io_tokio::store::Notices;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,7 +31,7 @@ use crate::output::Output;
 pub use assemble::{Assembled, Blueprint, Book};
 pub use embedded::{is_built_in, is_embedded, offer_a_model, settle_executor};
 pub use flags::DeviceFlags;
-pub use settled::{Settled, ask_yes_or_no, configured_executor};
+pub use settled::{Keeping, Settled, ask_yes_or_no, configured_executor};
 
 /// Where devices of the mesh listen unless they say otherwise.
 pub const DEFAULT_PORT: u16 = 9999;
@@ -79,6 +80,8 @@ pub struct Device {
     running: Assembled,
     files: Watcher,
     writer: JoinHandle<()>,
+    /// What its store has to say, until that is gone.
+    notices: Option<Notices>,
     id: DeviceId,
     token: Token,
     directory: MeshDirectory,
@@ -89,7 +92,7 @@ pub struct Device {
 impl Device {
     /// Sets a device going.
     pub async fn start(settled: Settled) -> Result<Self, Failure> {
-        let Settled { id, directory, lock, files, heat, control_port, blueprint, .. } = settled;
+        let Settled { id, directory, lock, files, heat, control_port, blueprint, notices, .. } = settled;
         let running = blueprint.assemble().await?;
         let info =
             MyInfo { id: id.clone(), ip: running.address.map(|a| a.ip()), port: running.listen.port() };
@@ -103,7 +106,19 @@ impl Device {
         let api = Api::new(running.handle.clone(), Some(directory.clone()), running.listen);
         let serving = api::serve(api, token.clone(), control_port).await.map_err(|error| no_api(&error))?;
         let writer = tokio::spawn(write_book(directory.clone(), running.book.clone()));
-        Ok(Self { published: None, serving, running, files, writer, id, token, directory, heat, _lock: lock })
+        Ok(Self {
+            published: None,
+            serving,
+            running,
+            files,
+            writer,
+            notices,
+            id,
+            token,
+            directory,
+            heat,
+            _lock: lock,
+        })
     }
 
     /// Tells this machine's owner where it is controlled.
@@ -181,6 +196,7 @@ impl Device {
         let told = tokio::select! {
             end = self.running.ended() => return Change::Ended(end),
             told = self.files.next() => told,
+            notice = next(&mut self.notices) => return Change::Told(Line::new("WARN", 0, notice)),
         };
         let (input, text) = match told {
             Ok(FileChanged::Peers(peers)) => {
@@ -217,6 +233,21 @@ pub enum Change {
     Ended(Option<End>),
     /// A file was edited and the device told; a line of the log where there is something to say.
     Edited(Option<Line>),
+    /// Its store has something to say.
+    Told(Line),
+}
+
+/// What the store says next; never, if there is none.
+async fn next(notices: &mut Option<Notices>) -> String {
+    loop {
+        match notices {
+            Some(some) => match some.next().await {
+                Some(notice) => return notice,
+                None => *notices = None,
+            },
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Drop for Device {
@@ -242,20 +273,29 @@ pub struct Session {
 }
 
 impl Session {
-    pub async fn open(shared: &Shared) -> Result<Self, Failure> {
+    /// `keeping`: of a device that is started for the command.
+    pub async fn open(shared: &Shared, keeping: Keeping) -> Result<Self, Failure> {
         let directory = directory(shared)?;
         match directory.lock() {
-            Ok(lock) => Self::start(shared, directory, lock).await,
+            Ok(lock) => Self::start(shared, keeping, directory, lock).await,
             // Without an error of the system: somebody has it.
             Err(held) if held.kind().is_none() => Self::join(directory, &held).await,
             Err(error) => Err(of_files(error)),
         }
     }
 
-    async fn start(shared: &Shared, directory: MeshDirectory, lock: DirectoryLock) -> Result<Self, Failure> {
+    async fn start(
+        shared: &Shared,
+        keeping: Keeping,
+        directory: MeshDirectory,
+        lock: DirectoryLock,
+    ) -> Result<Self, Failure> {
         let output = shared.output();
-        let settled = Settled::of(directory.clone(), lock, &DeviceFlags::default(), &output)?;
-        let device = Device::start(settled).await?;
+        let settled = Settled::of(directory.clone(), lock, &DeviceFlags::default(), keeping, &output)?;
+        let mut device = Device::start(settled).await?;
+        while let Some(notice) = device.notices.as_mut().and_then(Notices::already) {
+            output.note(&notice);
+        }
         let audience = output.verbose.checked_sub(1).map_or(Audience::Elsewhere, Audience::Watching);
         // With `--json` stdout belongs to the command's own result.
         let audience = if output.json { Audience::Elsewhere } else { audience };

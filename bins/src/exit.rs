@@ -20,6 +20,8 @@ pub enum Exit {
     Refused = 5,
     /// No device runs in this mesh directory.
     NotRunning = 6,
+    /// The task has not ended yet.
+    Open = 7,
     /// The task was cancelled, by Ctrl-C or from elsewhere (128 + SIGINT).
     Cancelled = 130,
     /// Nobody reads our output any more (128 + SIGPIPE).
@@ -43,6 +45,7 @@ Exit status:
   4    the task's own deadline passed
   5    the device did not take it on (queue full, prompt too long, shutting down)
   6    no device runs in this mesh directory
+  7    the task has not ended yet
   130  cancelled (Ctrl-C)
   141  the reader of our output went away";
 
@@ -55,11 +58,13 @@ pub struct Failure {
     pub code: String,
     /// One line for a person: what happened, to what, what to do about it. Empty: nothing to say.
     pub message: String,
+    /// When trying again may help, in milliseconds.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Failure {
     pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.into(), message: message.into() }
+        Self { exit, code: code.into(), message: message.into(), retry_after_ms: None }
     }
 
     /// Something that should have worked did not.
@@ -100,6 +105,7 @@ mod tests {
             Exit::Expired,
             Exit::Refused,
             Exit::NotRunning,
+            Exit::Open,
             Exit::Cancelled,
             Exit::ClosedPipe,
         ] {

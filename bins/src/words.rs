@@ -5,7 +5,8 @@ mod why;
 use std::fmt::Write;
 
 use crate::api::types::{
-    BidView, BrokenOff, DecisionView, OutcomeView, Peer, SensorsView, SpeedView, Status, TaskView,
+    BidView, BrokenOff, DecisionView, EndedView, OutcomeView, Peer, QueueView, SensorsView, SpeedView,
+    Status, TaskView,
 };
 use crate::duration;
 use crate::table::Table;
@@ -29,6 +30,9 @@ pub fn status(status: &Status) -> String {
     facts.row(["work".into(), work(status)]);
     facts.row(["executor".into(), executor(status)]);
     facts.row(["sensors".into(), sensors(&status.sensors)]);
+    if !status.queue.is_empty() {
+        facts.row(["waiting".into(), queue(&status.queue)]);
+    }
     if status.kept_results > 0 {
         let results = if status.kept_results == 1 {
             "1 result".into()
@@ -124,12 +128,15 @@ pub fn peers_of_file(peers: &[Peer]) -> String {
     table.render(0)
 }
 
-fn tasks(tasks: &[TaskView]) -> String {
-    let mut table = Table::new(["TASK", "PHASE", "SINCE", "PRIORITY", "AT", "ATTEMPTS", "ANSWER"]);
+/// Open tasks.
+pub fn tasks(tasks: &[TaskView]) -> String {
+    let mut table =
+        Table::new(["TASK", "PHASE", "BEFORE IT", "SINCE", "PRIORITY", "AT", "ATTEMPTS", "ANSWER"]);
     for task in tasks {
         table.row([
             task.task_id.clone(),
-            task.phase.clone(),
+            if task.attached { task.phase.clone() } else { format!("{}, detached", task.phase) },
+            task.position.map_or_else(|| "-".into(), |position| position.to_string()),
             duration::words(task.age_ms),
             task.priority.to_string(),
             task.device_id.clone().unwrap_or_else(|| "-".into()),
@@ -138,6 +145,35 @@ fn tasks(tasks: &[TaskView]) -> String {
         ]);
     }
     table.render(0)
+}
+
+/// Ended tasks.
+pub fn ended(tasks: &[EndedView]) -> String {
+    let mut table = Table::new(["TASK", "ENDED", "AT", "ATTEMPTS", "ANSWER", "ON DISK"]);
+    for EndedView { task_id, outcome } in tasks {
+        table.row([
+            task_id.clone(),
+            outcome.status.clone(),
+            outcome.device_id.clone().unwrap_or_else(|| "-".into()),
+            outcome.attempts.to_string(),
+            duration::bytes(outcome.output_bytes as u64),
+            outcome.written.replace('_', " "),
+        ]);
+    }
+    table.render(0)
+}
+
+/// What waits, by priority: `3 of priority 9 (the oldest for 12 s), 1 of priority 5 (…)`.
+fn queue(queue: &[QueueView]) -> String {
+    let line = |line: &QueueView| {
+        format!(
+            "{} of priority {} (the oldest for {})",
+            line.waiting,
+            line.priority,
+            duration::words(line.longest_ms)
+        )
+    };
+    queue.iter().map(line).collect::<Vec<_>>().join(", ")
 }
 
 /// A bid: what it says that may matter.
@@ -195,14 +231,24 @@ fn pace(speed: &SpeedView) -> String {
 
 /// The one line of a prompt without an answer.
 pub fn not_answered(outcome: &OutcomeView, decision: Option<&DecisionView>, took_ms: u64) -> String {
-    let what = match outcome.status.as_str() {
+    let what = without_answer(&outcome.status);
+    let why = if outcome.why.is_empty() { String::new() } else { format!(": {}", outcome.why) };
+    format!("{what} after {}{}{why}", duration::words(took_ms), devices_asked(decision))
+}
+
+/// The same, long after.
+pub fn ended_without_answer(outcome: &OutcomeView) -> String {
+    let why = if outcome.why.is_empty() { String::new() } else { format!(": {}", outcome.why) };
+    format!("{}{why}", without_answer(&outcome.status))
+}
+
+fn without_answer(status: &str) -> &'static str {
+    match status {
         "nobody" => "no device took the prompt",
         "expired" => "the prompt's deadline passed",
         "cancelled" => "the prompt was cancelled",
         _ => "the prompt failed",
-    };
-    let why = if outcome.why.is_empty() { String::new() } else { format!(": {}", outcome.why) };
-    format!("{what} after {}{}{why}", duration::words(took_ms), devices_asked(decision))
+    }
 }
 
 /// Who was asked, last.

@@ -125,7 +125,9 @@ impl Hash for Device {
 
 impl Device {
     /// A device at the moment of its start, time zero. `seed` is fresh at each start and secret: the boot id and the
-    /// secrets of awards come of it. `restored` is what the store kept of earlier starts.
+    /// secrets of awards come of it. `restored` is what the store kept of earlier starts; it is taken up with the first
+    /// input that is no fact about this device and its address book, so hand in those first: a task that finds neither
+    /// peers nor an executor ends with `nobody`.
     pub fn new(identity: Identity, seed: Seed, config: Config, restored: Restored) -> Self {
         let boot = BootId::draw(seed);
         let me = Me { id: identity.device, boot, seed, address: identity.address, sequence: 0 };
@@ -149,10 +151,14 @@ impl Device {
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox) {
         let before = self.protocol.now;
         self.protocol.now = before.max(now);
-        let late = self.deadline().map(|(due, _)| self.protocol.now.since(due)).unwrap_or_default();
+        // Until what the store kept is taken up there is nothing that could be late.
+        let due = self.deadline().filter(|_| self.protocol.restored.is_none());
+        let late = due.map(|(due, _)| self.protocol.now.since(due)).unwrap_or_default();
         let slept = late > self.protocol.config.timing.lateness;
         let mut running = Running { protocol: &mut self.protocol, chronicle: &mut self.chronicle, out };
-        running.restore();
+        if !input.may_come_before_the_past() {
+            running.restore();
+        }
         if slept {
             running.wake_from_sleep(late);
         }
@@ -180,6 +186,11 @@ impl Device {
         machines.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// Whether what the store kept is not taken up yet ([`Device::new`]).
+    pub const fn has_past(&self) -> bool {
+        self.protocol.restored.is_some()
+    }
+
     /// How the device is, for people.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let protocol = &self.protocol;
@@ -195,7 +206,7 @@ impl Device {
             executor: protocol.bidder.executor().clone(),
             kept_results: protocol.bidder.kept(),
             peers: protocol.peers.snapshot(protocol.now, &protocol.config),
-            tasks: protocol.orchestrator.snapshot(),
+            tasks: protocol.orchestrator.snapshot(protocol.config.timing.ageing),
             usage: self.usage(),
         }
     }
@@ -213,6 +224,11 @@ impl Device {
     /// The outcome of a task that ended not long ago.
     pub fn outcome(&self, task: &TaskId) -> Option<&Outcome> {
         self.protocol.orchestrator.outcome(task)
+    }
+
+    /// Ended tasks that are remembered and how they ended, oldest first.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&TaskId, &Outcome)> {
+        self.protocol.orchestrator.outcomes()
     }
 
     /// Sizes of everything that this device remembers, each with its limit.

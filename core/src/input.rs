@@ -102,12 +102,30 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// Whether it says how this device is or whom it knows: tasks of an earlier start are better taken up after that.
+    pub(crate) const fn may_come_before_the_past(&self) -> bool {
+        matches!(
+            self,
+            Self::Pause { .. }
+                | Self::Resume
+                | Self::Reconfigured(_)
+                | Self::PeersEdited(_)
+                | Self::AddressChanged(_)
+                | Self::SensorsRead(_)
+                | Self::ExecutorChanged(_)
+        )
+    }
+}
+
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Written {
     /// It survives a loss of power.
     Durable,
+    /// It survives the process, but perhaps not a loss of power: the store does not wait for the disk.
+    Kept,
     /// There is no store: what depends on it goes on, for as long as the device lives.
     NotKept,
     /// It could not be written: what depends on it does not happen.
@@ -119,6 +137,7 @@ impl Written {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Durable => "durable",
+            Self::Kept => "kept",
             Self::NotKept => "not_kept",
             Self::Failed => "failed",
         }

@@ -278,8 +278,8 @@ impl Orchestrator {
             return;
         }
         ctx.report(Report::Admitted { ticket, task: id.clone(), position: 0 });
-        if let Some(closed) = self.closed.iter().find(|closed| closed.task == *id) {
-            ctx.report(Report::Outcome { task: id.clone(), outcome: closed.outcome.clone() });
+        if let Some(outcome) = self.outcome(id).cloned() {
+            ctx.report(Report::Outcome { task: id.clone(), outcome });
         }
     }
 

@@ -109,6 +109,10 @@ pub struct TaskSnapshot {
     pub submitted: Time,
     /// 0 to 9.
     pub priority: u8,
+    /// How many tasks are before it in the queue; `None` if it does not wait there.
+    pub position: Option<usize>,
+    /// Whether it is cancelled when nobody watches it any more.
+    pub attached: bool,
     /// Where it is awarded.
     pub device: Option<DeviceId>,
     /// Accepted runs so far.

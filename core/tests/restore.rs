@@ -66,6 +66,9 @@ impl Restarted {
         let mut out = Outbox::default();
         device.handle(Time::ZERO, Input::PeersEdited(vec![(id("B"), address(2))]), &mut out);
         device.check();
+        assert!(!out.actions.iter().any(|action| matches!(action, Action::Persist { .. })), "not yet");
+        device.handle(Time::ZERO, Input::Wake, &mut out);
+        device.check();
         Self { device, out }
     }
 
@@ -226,4 +229,25 @@ fn a_kept_result_is_offered_and_a_taken_one_runs_nothing() {
     );
     let device = Restarted::with(vec![(kept, Duration::from_secs(4000))]);
     assert!(!device.sent().contains(&"RESULT"), "it is too old: {:?}", device.sent());
+}
+
+/// A device that knows neither whom it could ask nor what it could run itself would end what it was asked.
+#[test]
+fn what_the_store_kept_waits_for_what_the_device_knows_of_itself() {
+    let me = Identity { device: id("A"), address: Some(address(1)) };
+    let restored = Restored { records: vec![(accepted("task_1", None, None), SECOND)] };
+    let mut device = Device::new(me, Seed::from(9), Config::default(), restored);
+    let mut out = Outbox::default();
+    let late = Time::from_start(Duration::from_secs(5));
+    let executor = bidmesh_core::input::Executor { available: true, ..Default::default() };
+    for fact in [Input::PeersEdited(Vec::new()), Input::ExecutorChanged(executor)] {
+        device.handle(late, fact, &mut out);
+        device.check();
+        assert!(device.snapshot(late).tasks.is_empty());
+    }
+    device.handle(late, Input::Wake, &mut out);
+    device.check();
+    let runs = |action: &Action| matches!(action, Action::Persist { record: Record::Award { device, .. }, .. } if *device == id("A"));
+    assert!(out.actions.iter().any(runs), "it runs it itself: {:?}", out.actions);
+    assert!(!out.events.iter().any(|event| matches!(event, Event::Slept { .. })), "it did not sleep");
 }

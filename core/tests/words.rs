@@ -53,7 +53,7 @@ fn every_failure_and_every_reason_is_half_a_sentence_about_a_device() {
 
 #[test]
 fn words_in_json_are_the_words_in_logs() {
-    for written in [Written::Durable, Written::NotKept, Written::Failed] {
+    for written in [Written::Durable, Written::Kept, Written::NotKept, Written::Failed] {
         assert_eq!(serde_json::to_value(written).unwrap(), written.as_str());
     }
     for status in [

@@ -67,6 +67,7 @@ pub struct Refused {
 pub struct Following {
     task: TaskId,
     position: usize,
+    joined: bool,
     answer: watch::Receiver<Answer>,
     breaks: usize,
     shown: usize,
@@ -125,6 +126,11 @@ impl Following {
         self.position
     }
 
+    /// Whether the submission's key named a task that was there before; it may even be over.
+    pub fn joined(&self) -> bool {
+        self.joined
+    }
+
     /// What is new. `None` after the outcome, and if the device ended without one. May be cancelled and called again.
     pub async fn next(&mut self) -> Option<Told> {
         loop {
@@ -175,6 +181,8 @@ pub(crate) enum Request {
     Follow(TaskId, oneshot::Sender<Option<Following>>),
     Say(DeviceId, Body, oneshot::Sender<Option<Unsaid>>),
     Snapshot(oneshot::Sender<Snapshot>),
+    Outcome(TaskId, oneshot::Sender<Option<Outcome>>),
+    Outcomes(oneshot::Sender<Vec<(TaskId, Outcome)>>),
     Decision(TaskId, oneshot::Sender<Option<Decision>>),
     Decisions(oneshot::Sender<Vec<Decision>>),
 }
@@ -212,6 +220,16 @@ impl Handle {
     /// How the device is now.
     pub async fn snapshot(&self) -> Result<Snapshot, Ended> {
         self.ask(Request::Snapshot).await
+    }
+
+    /// How a task ended, if that is remembered.
+    pub async fn outcome(&self, task: TaskId) -> Result<Option<Outcome>, Ended> {
+        self.ask(|answer| Request::Outcome(task, answer)).await
+    }
+
+    /// Ended tasks that are remembered and how they ended, oldest first.
+    pub async fn outcomes(&self) -> Result<Vec<(TaskId, Outcome)>, Ended> {
+        self.ask(Request::Outcomes).await
     }
 
     /// The decision record of a task.

@@ -1,8 +1,26 @@
-//! What survives the process. The default keeps nothing: a device that lives loses nothing it accepted.
+//! What survives the process. [`NoStore`] keeps nothing: a device that lives loses nothing it accepted.
+//! [`RedbStore`] keeps everything in one file, `store.redb` of the mesh directory.
+//!
+//! | module | is |
+//! | --- | --- |
+//! | `stored` | records as they are written: the encoding that a later version must read |
+//! | `books` | the tables of the file: what a record changes there, what is dropped, the format's version |
+//! | `redb` | the store: opens the file, sets a damaged one aside, goes on while the disk is full |
+//! | `medium` | the file below the database |
+
+mod books;
+mod medium;
+mod redb;
+mod stored;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
+use bidmesh_core::input::Written;
 use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
+
+pub use self::redb::{Notices, RedbStore, StoreLimits, StoreOptions};
 
 /// Keeps records.
 #[async_trait]
@@ -10,12 +28,12 @@ pub trait Store: Send + Sync {
     /// What earlier starts left, oldest first.
     async fn load(&self) -> std::io::Result<Restored>;
 
-    /// Writes records, in order, all of them or none; durable when it returns.
+    /// Writes records, in order, all of them or none; kept as [`Store::keeps`] says when it returns.
     async fn write(&self, records: Vec<Record>) -> std::io::Result<()>;
 
-    /// Whether what was written is there after a loss of power.
-    fn is_durable(&self) -> bool {
-        true
+    /// How well it keeps what was written without an error.
+    fn keeps(&self) -> Written {
+        Written::Durable
     }
 }
 
@@ -33,7 +51,7 @@ impl Store for NoStore {
         Ok(())
     }
 
-    fn is_durable(&self) -> bool {
-        false
+    fn keeps(&self) -> Written {
+        Written::NotKept
     }
 }

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bidmesh_core::id::{DeviceId, TaskId};
-use bidmesh_core::input::{Executor as Ability, RunOutcome, SendFailure, Sensors as Reading};
+use bidmesh_core::input::{
+    Executor as Ability, Priority, Prompts, RunOutcome, SendFailure, Sensors as Reading,
+};
 use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record, Refusal, Unsaid};
+use bidmesh_core::policy::Policy;
 use bidmesh_core::restore::Restored;
 use bidmesh_core::wire::{Advertised, BidRequest, Body, Decoded, Message, Repairs};
 use bidmesh_core::{Config, Identity, Input, Submission};
@@ -104,6 +107,33 @@ impl Store for Broken {
 
     async fn write(&self, _: Vec<Record>) -> std::io::Result<()> {
         if self.write { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+/// A store with a task of an earlier start.
+struct Open;
+
+#[async_trait]
+impl Store for Open {
+    async fn load(&self) -> std::io::Result<Restored> {
+        let task = Record::Task {
+            task: TaskId::new("task_1").expect("valid"),
+            prompts: Prompts { base: "hello".into(), npu: None, cpu: None },
+            priority: Priority::default(),
+            key: None,
+            attached: false,
+            eligible: None,
+            deadline: None,
+            policy: Policy::NpuFirst,
+            bid_deadline: None,
+            result_timeout: Duration::from_secs(300),
+            client: None,
+        };
+        Ok(Restored { records: vec![(task, Duration::ZERO)] })
+    }
+
+    async fn write(&self, _: Vec<Record>) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -259,6 +289,21 @@ async fn a_store_that_cannot_be_read_starts_nothing() {
     let end = scene.end.await.expect("no panic");
     assert!(matches!(end, End::Unreadable(error) if error.kind() == std::io::ErrorKind::InvalidData));
     assert_eq!(scene.handle.snapshot().await, Err(Ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_an_earlier_start_is_known_from_the_first_question_on_and_finds_the_executor() {
+    let scene = Scene::with(TokioClock::new(), Arc::new(Open));
+    let task = TaskId::new("task_1").expect("valid");
+    let mut following = scene.handle.follow(task).await.expect("runs").expect("known");
+    let outcome = outcome(&mut following).await;
+    assert_eq!(
+        (outcome.status, outcome.output.as_ref()),
+        (OutcomeStatus::Completed, "hello"),
+        "{}",
+        outcome.why
+    );
+    assert_eq!(scene.handle.outcomes().await.expect("runs").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,6 +106,13 @@ impl Runner {
         self.read("ended").lines().count()
     }
 
+    /// The awards of its runs that are under way.
+    pub fn under_way(&self) -> Vec<String> {
+        let ended = self.read("ended");
+        let over = |run: &Run| ended.lines().any(|award| award == run.award);
+        self.started().into_iter().filter(|run| !over(run)).map(|run| run.award).collect()
+    }
+
     /// The prompts that it was called with, in order.
     pub fn prompts(&self) -> Vec<String> {
         self.started().iter().map(|run| self.read(&format!("prompt_{}", run.award))).collect()

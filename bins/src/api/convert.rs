@@ -1,7 +1,7 @@
 //! Core's values as the control API says them: times become ages or times since submission, shares of a million
 //! become fractions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use bidmesh_core::{Submission, Time};
 use super::error::ApiError;
 use super::types::*;
 
+/// The longest key of a prompt: as long as an id.
+const KEY_BYTES_MAX: usize = 64;
+
 impl Submit {
     /// The submission that this body asks for.
     pub fn into_submission(self) -> Result<Submission, ApiError> {
@@ -33,6 +36,9 @@ impl Submit {
                 name.parse().map_err(|why| ApiError::bad_request(format!("`policy` is `{name}`: {why}")))
             })
             .transpose()?;
+        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+            return Err(ApiError::bad_request("`key` must have 1 to 64 bytes"));
+        }
         let eligible =
             self.to.map(|names| names.iter().map(|name| device_id(name)).collect::<Result<BTreeSet<_>, _>>());
         Ok(Submission {
@@ -212,10 +218,33 @@ impl TaskView {
             phase: task.phase.into(),
             age_ms: age(now, task.submitted),
             priority: task.priority,
+            position: task.position,
+            attached: task.attached,
             device_id: task.device.as_ref().map(ToString::to_string),
             attempts: task.attempts,
             bytes: task.bytes,
         }
+    }
+}
+
+impl QueueView {
+    /// What waits, by priority, the most urgent first.
+    fn of(now: Time, tasks: &[TaskSnapshot]) -> Vec<Self> {
+        let waiting = |task: &&TaskSnapshot| task.position.is_some() || task.phase == "resting";
+        let mut queue: BTreeMap<u8, Self> = BTreeMap::new();
+        for task in tasks.iter().filter(waiting) {
+            let priority = task.priority;
+            let line = queue.entry(priority).or_insert(Self { priority, waiting: 0, longest_ms: 0 });
+            line.waiting += 1;
+            line.longest_ms = line.longest_ms.max(age(now, task.submitted));
+        }
+        queue.into_values().rev().collect()
+    }
+}
+
+impl EndedView {
+    pub fn new(task: &TaskId, outcome: &Outcome) -> Self {
+        Self { task_id: task.to_string(), outcome: DecisionOutcome::from(outcome) }
     }
 }
 
@@ -245,6 +274,7 @@ impl Status {
             kept_results: snapshot.kept_results,
             peers: snapshot.peers.iter().map(|peer| Peer::new(now, peer)).collect(),
             tasks: snapshot.tasks.iter().map(|task| TaskView::new(now, task)).collect(),
+            queue: QueueView::of(now, &snapshot.tasks),
             usage: snapshot.usage.iter().map(UsageView::from).collect(),
         }
     }
@@ -385,6 +415,8 @@ mod tests {
             Submit { priority: Some(10), ..Submit::default() },
             Submit { policy: Some("cheapest".into()), ..Submit::default() },
             Submit { to: Some(vec!["a|b".into()]), ..Submit::default() },
+            Submit { key: Some("k".repeat(65)), ..Submit::default() },
+            Submit { key: Some(String::new()), ..Submit::default() },
         ] {
             assert_eq!(submit.into_submission().unwrap_err().code(), "bad_request");
         }

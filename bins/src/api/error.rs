@@ -32,6 +32,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// It is too late for that.
+    pub fn ended(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "ended", message)
+    }
+
     /// The client may not ask.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)

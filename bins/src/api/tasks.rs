@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::Api;
 use super::convert::task_id;
 use super::error::ApiError;
-use super::types::{Admitted, BrokenOff, OutcomeView, Submit, TaskView, TextPiece};
+use super::types::{Admitted, BrokenOff, EndedView, OutcomeView, Submit, TaskOrOutcome, TaskView, TextPiece};
 
 /// A comment is sent after this long without an event, so that both sides notice a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -46,11 +46,29 @@ pub async fn follow(State(api): State<Api>, Path(task): Path<String>) -> Result<
     Ok(told(following).into_response())
 }
 
+pub async fn one(State(api): State<Api>, Path(task): Path<String>) -> Result<Json<TaskOrOutcome>, ApiError> {
+    let task = task_id(&task)?;
+    let snapshot = api.handle.snapshot().await?;
+    if let Some(open) = snapshot.tasks.iter().find(|open| open.task == task) {
+        return Ok(Json(TaskOrOutcome { task: Some(TaskView::new(snapshot.now, open)), outcome: None }));
+    }
+    let outcome = api.handle.outcome(task.clone()).await?.ok_or_else(|| unknown(&task))?;
+    Ok(Json(TaskOrOutcome { task: None, outcome: Some(OutcomeView::new(&task, &outcome)) }))
+}
+
+pub async fn outcomes(State(api): State<Api>) -> Result<Json<Vec<EndedView>>, ApiError> {
+    let outcomes = api.handle.outcomes().await?;
+    Ok(Json(outcomes.iter().map(|(task, outcome)| EndedView::new(task, outcome)).collect()))
+}
+
 pub async fn cancel(State(api): State<Api>, Path(task): Path<String>) -> Result<StatusCode, ApiError> {
     let task = task_id(&task)?;
     let snapshot = api.handle.snapshot().await?;
     if !snapshot.tasks.iter().any(|open| open.task == task) {
-        return Err(unknown(&task));
+        return Err(match api.handle.outcome(task.clone()).await? {
+            Some(_) => ApiError::ended(format!("task {task} has ended already; see `bidmesh result {task}`")),
+            None => unknown(&task),
+        });
     }
     api.handle.tell(Input::Cancel { task }).await?;
     Ok(StatusCode::ACCEPTED)
@@ -62,13 +80,15 @@ pub async fn list(State(api): State<Api>) -> Result<Json<Vec<TaskView>>, ApiErro
 }
 
 fn unknown(task: &TaskId) -> ApiError {
-    ApiError::not_found(format!(
-        "no open task {task} here; `bidmesh status` lists them, ended ones are in `bidmesh why`"
-    ))
+    ApiError::not_found(format!("no task {task} is known here; `bidmesh tasks` lists those that are"))
 }
 
 fn admitted(following: &Following) -> Admitted {
-    Admitted { task_id: following.task().to_string(), position: following.position() }
+    Admitted {
+        task_id: following.task().to_string(),
+        position: following.position(),
+        joined: following.joined(),
+    }
 }
 
 /// What is told of a task, as server-sent events: `admitted`, then `text` and `broken_off`, then one `outcome`.

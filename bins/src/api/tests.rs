@@ -11,6 +11,7 @@ use bidmesh_io_tokio::files::MeshDirectory;
 use bidmesh_io_tokio::http::Method;
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::FixedSensors;
+use bidmesh_io_tokio::store::NoStore;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +42,7 @@ async fn served(word_delay: Duration) -> Served {
         limits: TcpLimits::default(),
         executor: Arc::new(StandInExecutor::new(word_delay, false)),
         sensors: Arc::new(FixedSensors::new(Reading::default())),
+        store: Arc::new(NoStore),
         peers: Vec::new(),
         sensors_interval: Duration::from_secs(5),
     };
@@ -123,11 +125,30 @@ async fn a_detached_task_goes_on_and_is_cancelled_by_name() {
     let admitted: Admitted = served.client.post("/v1/tasks", &submit).await.unwrap();
     until::<Status>(&served.client, "/v1/status", |status| !status.runs.is_empty()).await;
     let open: Vec<TaskView> = served.client.get("/v1/tasks").await.unwrap();
-    assert_eq!(open[0].task_id, admitted.task_id);
+    assert_eq!((open[0].task_id.as_str(), open[0].attached), (admitted.task_id.as_str(), false));
     let path = format!("/v1/tasks/{}", admitted.task_id);
+    let one: TaskOrOutcome = served.client.get(&path).await.unwrap();
+    assert!(one.task.is_some_and(|task| task.phase == "running") && one.outcome.is_none());
     served.client.delete(&path).await.unwrap();
     until::<Vec<TaskView>>(&served.client, "/v1/tasks", Vec::is_empty).await;
-    assert_eq!(served.client.delete(&path).await.unwrap_err().code, "not_found");
+    let one: TaskOrOutcome = served.client.get(&path).await.unwrap();
+    assert!(one.task.is_none() && one.outcome.is_some_and(|outcome| outcome.status == "cancelled"));
+    let ended: Vec<EndedView> = served.client.get("/v1/outcomes").await.unwrap();
+    assert_eq!((ended.len(), ended[0].outcome.written.as_str()), (1, "not_kept"));
+    assert_eq!(served.client.delete(&path).await.unwrap_err().code, "ended");
+    let unknown = served.client.get::<TaskOrOutcome>("/v1/tasks/task_7").await.unwrap_err();
+    assert_eq!(unknown.code, "not_found");
+}
+
+#[tokio::test]
+async fn a_prompt_with_a_known_key_joins_the_task_that_is_there() {
+    let served = served(Duration::ZERO).await;
+    let submit = Submit { attached: false, key: Some("k".into()), ..prompt("hello") };
+    let first: Admitted = served.client.post("/v1/tasks", &submit).await.unwrap();
+    let path = format!("/v1/tasks/{}", first.task_id);
+    until::<TaskOrOutcome>(&served.client, &path, |one| one.outcome.is_some()).await;
+    let again: Admitted = served.client.post("/v1/tasks", &submit).await.unwrap();
+    assert_eq!((again.task_id, first.joined, again.joined), (first.task_id, false, true));
 }
 
 #[tokio::test]

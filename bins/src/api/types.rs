@@ -33,7 +33,7 @@ pub struct Submit {
     /// Who submits, for fairness between clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The same key is the same task; at most 64 bytes count.
+    /// The same key is the same task; 1 to 64 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Whether the task ends with the connection; true if absent.
@@ -57,6 +57,9 @@ pub struct Admitted {
     pub task_id: String,
     /// How many tasks are before it in the queue.
     pub position: usize,
+    /// A submission with this `key` came before: this is that task.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 /// The event `text`: more of the answer.
@@ -89,7 +92,7 @@ pub struct OutcomeView {
     pub attempts: u32,
     /// One sentence for a person.
     pub why: String,
-    /// `durable`, `not_kept` (there is no store) or `failed`.
+    /// `durable`, `kept` (it survives the process), `not_kept` (there is no store) or `failed`.
     pub written: String,
     /// How fast the worker was; only bidmesh devices say so.
     pub speed: Option<SpeedView>,
@@ -132,6 +135,8 @@ pub struct Status {
     pub kept_results: usize,
     pub peers: Vec<Peer>,
     pub tasks: Vec<TaskView>,
+    /// What waits, by priority, the most urgent first; priorities with nothing are left out.
+    pub queue: Vec<QueueView>,
     pub usage: Vec<UsageView>,
 }
 
@@ -217,11 +222,42 @@ pub struct TaskView {
     pub phase: String,
     pub age_ms: u64,
     pub priority: u8,
+    /// How many tasks are before it in the queue; null if it does not wait there.
+    pub position: Option<usize>,
+    /// Whether it ends when nobody follows it any more.
+    pub attached: bool,
     /// Where it is awarded.
     pub device_id: Option<String>,
     pub attempts: u32,
     /// Answer so far.
     pub bytes: u64,
+}
+
+/// What waits in the queue with one priority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    pub priority: u8,
+    /// How many tasks.
+    pub waiting: usize,
+    /// How long the oldest of them has.
+    pub longest_ms: u64,
+}
+
+/// Answer to `GET /v1/tasks/{task}`: one of both is not null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskOrOutcome {
+    /// It is open.
+    pub task: Option<TaskView>,
+    /// It has ended.
+    pub outcome: Option<OutcomeView>,
+}
+
+/// An ended task in the answer to `GET /v1/outcomes`: its outcome without the text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndedView {
+    pub task_id: String,
+    #[serde(flatten)]
+    pub outcome: DecisionOutcome,
 }
 
 /// A bounded collection.
@@ -311,7 +347,7 @@ pub struct DecisionOutcome {
     pub output_bytes: usize,
     pub attempts: u32,
     pub why: String,
-    /// `durable`, `not_kept` (there is no store) or `failed`.
+    /// `durable`, `kept` (it survives the process), `not_kept` (there is no store) or `failed`.
     pub written: String,
     /// How fast the worker was; only bidmesh devices say so.
     pub speed: Option<SpeedView>,

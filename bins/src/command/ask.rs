@@ -1,8 +1,10 @@
 //! `bidmesh ask`: a prompt to the mesh, its answer on stdout. Without a prompt on a terminal: one prompt after the
 //! other.
 
+mod batch;
 mod interactive;
 mod terminal;
+mod watch;
 
 pub use interactive::run as interactive;
 
@@ -12,17 +14,19 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use crate::api::types::{DecisionView, OutcomeView, SpeedView, Submit};
+use crate::api::types::{Admitted, DecisionView, OutcomeView, SpeedView, Submit};
 use crate::cli::Shared;
-use crate::client::{Answering, Client, Heard};
+use crate::client::{Client, Heard};
 use crate::command::why::in_path;
-use crate::device::Session;
+use crate::device::{Keeping, Session};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::{MapFlag, Phones};
 use crate::signals::Signals;
 use crate::words;
+
+pub use watch::{Seen, Watch};
 
 /// How long after Ctrl-C the outcome is waited for; the worker is told to stop in this time.
 const CANCELLING: Duration = Duration::from_secs(3);
@@ -67,6 +71,14 @@ pub struct Ask {
     /// Only the auction: who would get it, and why
     #[arg(long)]
     pub dry_run: bool,
+    /// Print the task's id and end: the prompt goes on by itself; `bidmesh result ID` prints its answer
+    #[arg(long, conflicts_with = "dry_run")]
+    pub detach: bool,
+    /// The same key is the same task: a prompt that is asked again is not run again; 1 to 64 bytes
+    #[arg(long, value_name = "KEY", conflicts_with = "dry_run")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub batch: batch::Batch,
 }
 
 impl Ask {
@@ -81,8 +93,8 @@ impl Ask {
             result_timeout_ms: self.result_timeout.map(duration::millis),
             deadline_ms: self.deadline.map(duration::millis),
             client: None,
-            key: None,
-            attached: true,
+            key: self.key.clone(),
+            attached: !self.detach,
             to: (!self.to.is_empty()).then(|| self.to.iter().map(ToString::to_string).collect()),
             dry_run: self.dry_run,
         }
@@ -117,7 +129,13 @@ fn from_stdin() -> Result<String, Failure> {
 
 pub async fn run(shared: &Shared, ask: Ask) -> Result<Exit, Failure> {
     let output = shared.output();
+    if let Some(file) = &ask.batch.file {
+        return batch::run(shared, &output, &ask, file).await;
+    }
     let prompt = ask.prompt()?;
+    if ask.detach {
+        return detach(shared, &output, &ask, prompt).await;
+    }
     if prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
         return Err(Failure::usage(
             "the prompt is empty; write one, such as `bidmesh ask \"What is a mesh?\"`",
@@ -134,13 +152,42 @@ pub async fn run(shared: &Shared, ask: Ask) -> Result<Exit, Failure> {
             None => interactive(&connected.client, directory.path(), &output, &ask, &mut signals).await,
         };
     }
-    let session = Session::open(shared).await?;
+    let session = Session::open(shared, Keeping::IfThere).await?;
     let result = match prompt {
         Some(prompt) => once(session.client(), &output, &ask.submit(prompt), &mut signals).await,
         None => interactive(session.client(), session.directory(), &output, &ask, &mut signals).await,
     };
     session.close().await;
     result
+}
+
+/// Hands a prompt in and goes. It needs a device that stays.
+async fn detach(
+    shared: &Shared,
+    output: &Output,
+    ask: &Ask,
+    prompt: Option<String>,
+) -> Result<Exit, Failure> {
+    let prompt = prompt.ok_or_else(|| Failure::usage("--detach needs a prompt; write one after it"))?;
+    let client = Client::of_directory(crate::device::directory(shared)?.path())?;
+    let submit = ask.submit(prompt);
+    let key = submit.key.clone().map_or_else(new_key, Ok)?;
+    let submit = Submit { key: Some(key), ..submit };
+    let admitted: Admitted = client.post("/v1/tasks", &submit).await?;
+    if output.json {
+        output.json(&admitted)?;
+    } else {
+        output.result(&format!("{}\n", admitted.task_id))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A key that no other prompt has, so that this one can be handed in again.
+fn new_key() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
+    Ok(format!("ask.{:032x}", u128::from_le_bytes(bytes)))
 }
 
 /// What `--json` prints.
@@ -164,14 +211,15 @@ pub async fn once(
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let mut answering = tokio::select! {
-        answering = client.submit(submit) => answering?,
-        () = signals.next() => return Err(Failure::silent(Exit::Cancelled)),
-    };
+    let mut submit = submit.clone();
+    if submit.key.is_none() && !submit.dry_run {
+        submit.key = Some(new_key()?);
+    }
+    let mut watch = Watch::new(client, submit);
     let mut answer = Answer::new(output);
     let outcome = tokio::select! {
-        outcome = answer.follow(&mut answering) => outcome?,
-        () = signals.next() => cancel(client, &mut answer, &mut answering, signals).await?,
+        outcome = answer.follow(&mut watch) => outcome?,
+        () = signals.next() => cancel(client, &mut answer, &mut watch, signals).await?,
     };
     let took_ms = duration::millis(begun.elapsed());
     // The record is for people; an answer without one is an answer all the same.
@@ -184,7 +232,7 @@ pub async fn once(
 async fn cancel(
     client: &Client,
     answer: &mut Answer<'_>,
-    answering: &mut Answering,
+    watch: &mut Watch<'_>,
     signals: &mut Signals,
 ) -> Result<OutcomeView, Failure> {
     answer.muted = true;
@@ -193,7 +241,7 @@ async fn cancel(
     // If it is not open any more, its outcome is on the way.
     let _ = client.delete(&format!("/v1/tasks/{}", in_path(&task)?)).await;
     tokio::select! {
-        outcome = tokio::time::timeout(CANCELLING, answer.follow(answering)) => outcome.unwrap_or(Err(gone)),
+        outcome = tokio::time::timeout(CANCELLING, answer.follow(watch)) => outcome.unwrap_or(Err(gone)),
         () = signals.next() => Err(gone),
     }
 }
@@ -214,10 +262,17 @@ impl<'a> Answer<'a> {
     }
 
     /// Writes what comes until the outcome. May be cancelled and called again.
-    async fn follow(&mut self, answering: &mut Answering) -> Result<OutcomeView, Failure> {
+    async fn follow(&mut self, watch: &mut Watch<'_>) -> Result<OutcomeView, Failure> {
         loop {
-            match answering.next().await? {
-                Heard::Admitted(admitted) => self.task = Some(admitted.task_id),
+            let heard = match watch.next().await? {
+                Seen::Heard(heard) => heard,
+                Seen::Away => {
+                    self.output.note("the device has gone; waiting for it to be started again");
+                    continue;
+                }
+            };
+            match heard {
+                Heard::Admitted(admitted) => self.admitted(admitted)?,
                 Heard::Text(piece) => {
                     self.text(&piece.text)?;
                     self.written += piece.text.len();
@@ -229,6 +284,21 @@ impl<'a> Answer<'a> {
                 Heard::Outcome(outcome) => return Ok(outcome),
             }
         }
+    }
+
+    /// The first time, or again after the device was away.
+    fn admitted(&mut self, admitted: Admitted) -> Result<(), Failure> {
+        let before = self.task.replace(admitted.task_id);
+        if before.is_some() && before != self.task {
+            self.output.note("the device had not kept the prompt: it was asked anew");
+        }
+        if self.written > 0 {
+            let written = std::mem::take(&mut self.written);
+            self.line(&format!(
+                "[the device was started again after {written} bytes; the answer starts again]"
+            ))?;
+        }
+        Ok(())
     }
 
     fn text(&mut self, text: &str) -> Result<(), Failure> {
@@ -279,7 +349,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-fn exit_of(status: &str) -> Exit {
+pub fn exit_of(status: &str) -> Exit {
     match status {
         "completed" | "decided" => Exit::Ok,
         "nobody" => Exit::Nobody,
@@ -324,7 +394,9 @@ mod tests {
             "B",
             "--to",
             "C",
-            "--dry-run",
+            "--key",
+            "k",
+            "--detach",
             "what",
             "now",
         ]);
@@ -339,12 +411,13 @@ mod tests {
             result_timeout_ms: Some(30_000),
             deadline_ms: Some(120_000),
             client: None,
-            key: None,
-            attached: true,
+            key: Some("k".into()),
+            attached: false,
             to: Some(vec!["B".into(), "C".into()]),
-            dry_run: true,
+            dry_run: false,
         };
         assert_eq!(ask.submit(prompt), expected);
+        assert!(self::ask(&["--dry-run", "what"]).submit("what".into()).dry_run);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::api::types::{Say, SayMessage, Sent};
 use crate::cli::Shared;
-use crate::device::Session;
+use crate::device::{Keeping, Session};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -89,7 +89,7 @@ impl What {
 }
 
 pub async fn run(shared: &Shared, send: Send) -> Result<Exit, Failure> {
-    let session = Session::open(shared).await?;
+    let session = Session::open(shared, Keeping::IfThere).await?;
     let sent: Result<Sent, Failure> = session.client().post("/v1/messages", &send.what.into_say()).await;
     session.close().await;
     report(&shared.output(), &sent?)

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bidmesh_core::Input;
-use bidmesh_io_tokio::driver::End;
+use bidmesh_io_tokio::driver::{End, Handle};
 use bidmesh_io_tokio::execute::Executor;
 use serde_json::json;
 use tokio::pin;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::Shared;
-use crate::device::{self, Change, Device, DeviceFlags, Settled};
+use crate::device::{self, Change, Device, DeviceFlags, Keeping, Settled};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::log::{Audience, Keeper, Line};
@@ -34,7 +34,7 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     } else {
         false
     };
-    let settled = Settled::of(directory, lock, &flags, &output)?;
+    let settled = Settled::of(directory, lock, &flags, Keeping::Always, &output)?;
     let within = settled.shutdown_within;
     let executor = settled.runs_prompts.then(|| settled.executor());
     // Before anybody can ask: the first prompt must not wait for it.
@@ -116,12 +116,16 @@ async fn attend(
     let doubt = doubt(executor);
     pin!(doubt);
     let mut told = false;
+    let kept = kept(device.handle().clone());
+    pin!(kept);
+    let mut looked = false;
     let mut look = interval(LOOK_AT_ADDRESS);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = device.changed() => match change {
                 Change::Ended(end) => return Ok(end.map_or(Ended::Panicked, Ended::Itself)),
+                Change::Told(line) => keeper.line(&line),
                 Change::Edited(line) => if let Some(line) = line {
                     keeper.line(&line);
                 },
@@ -131,6 +135,12 @@ async fn attend(
                 told = true;
                 if let Some(why) = why {
                     keeper.line(&Line::new("WARN", 0, format!("no prompt can be run here for now: {why}")));
+                }
+            }
+            line = &mut kept, if !looked => {
+                looked = true;
+                if let Some(line) = line {
+                    keeper.line(&line);
                 }
             }
             () = signals.next() => {
@@ -153,6 +163,21 @@ async fn attend(
             }
         }
     }
+}
+
+/// What an earlier start left, if it left anything. It is there with the first answer that a device gives.
+async fn kept(handle: Handle) -> Option<Line> {
+    let snapshot = handle.snapshot().await.ok()?;
+    let counted = |count: usize, one: &str, more: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{count} {more}")),
+    };
+    let prompts = counted(snapshot.tasks.len(), "prompt", "prompts");
+    let results = counted(snapshot.kept_results, "result to be taken", "results to be taken");
+    let both: Vec<String> = prompts.into_iter().chain(results).collect();
+    (!both.is_empty())
+        .then(|| Line::new("INFO", 0, format!("goes on with {} of an earlier start", both.join(" and "))))
 }
 
 /// Why what is to run prompts cannot do so now, if that is so: better told at start than at the first prompt.

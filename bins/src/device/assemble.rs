@@ -12,7 +12,7 @@ use bidmesh_io_tokio::execute::Executor;
 use bidmesh_io_tokio::network::{TcpLimits, TcpNetwork};
 use bidmesh_io_tokio::sensors::Sensors;
 use bidmesh_io_tokio::sockets::TokioSockets;
-use bidmesh_io_tokio::store::NoStore;
+use bidmesh_io_tokio::store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -31,6 +31,8 @@ pub struct Blueprint {
     pub limits: TcpLimits,
     pub executor: Arc<dyn Executor>,
     pub sensors: Arc<dyn Sensors>,
+    /// What survives it.
+    pub store: Arc<dyn Store>,
     /// Whom it knows from the beginning.
     pub peers: Book,
     /// Between two readings of the sensors while something is going on.
@@ -80,7 +82,7 @@ impl Blueprint {
             clock: BootClock::new(),
             executor: self.executor,
             sensors: self.sensors,
-            store: Arc::new(NoStore),
+            store: self.store,
             sampling: Sampling { sensors: self.sensors_interval, ..Sampling::default() },
             peers,
         });

@@ -13,6 +13,7 @@ use bidmesh_io_tokio::files::settings::Values;
 use bidmesh_io_tokio::files::{DirectoryLock, MeshDirectory, Settings, Watcher};
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::{HeatSource, SystemSensors, SystemSensorsOptions, npu};
+use bidmesh_io_tokio::store::{NoStore, Notices, RedbStore, Store, StoreLimits, StoreOptions};
 
 use super::{Blueprint, DeviceFlags, embedded, of_files};
 use crate::exit::Failure;
@@ -31,6 +32,8 @@ pub struct Settled {
     pub(super) heat: HeatSource,
     pub(super) control_port: u16,
     pub(super) blueprint: Blueprint,
+    /// What its store has to say.
+    pub(super) notices: Option<Notices>,
     /// How long running work may take at an orderly end.
     pub shutdown_within: Duration,
     /// Whether this device is to run prompts at all.
@@ -43,6 +46,7 @@ impl Settled {
         directory: MeshDirectory,
         lock: DirectoryLock,
         flags: &DeviceFlags,
+        keeping: Keeping,
         output: &Output,
     ) -> Result<Self, Failure> {
         if !flags.peers.is_empty() {
@@ -98,6 +102,7 @@ impl Settled {
             unload_after: Some(UNLOAD_AFTER),
             ..ExecutorSettings::default()
         };
+        let (store, notices) = open_store(&directory, values, keeping)?;
         let blueprint = Blueprint {
             id: id.clone(),
             listen: values.listen,
@@ -105,18 +110,55 @@ impl Settled {
             limits: limits(values),
             executor: spec.build(executor).map_err(|error| Failure::usage(error.to_string()))?,
             sensors: Arc::new(sensors),
+            store,
             peers: directory.read_peers().map_err(of_files)?.peers(),
             sensors_interval: values.sensors.interval,
         };
         let runs_prompts = spec != ExecutorSpec::None;
         let (control_port, shutdown_within) = (values.control_port, values.shutdown_within);
-        Ok(Self { id, directory, lock, files, heat, control_port, blueprint, shutdown_within, runs_prompts })
+        Ok(Self {
+            id,
+            directory,
+            lock,
+            files,
+            heat,
+            control_port,
+            blueprint,
+            notices,
+            shutdown_within,
+            runs_prompts,
+        })
     }
 
     /// What will run prompts.
     pub fn executor(&self) -> Arc<dyn Executor> {
         Arc::clone(&self.blueprint.executor)
     }
+}
+
+/// Whether a device keeps what it takes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// In the store, unless a person has switched it off.
+    Always,
+    /// In the store if there is one already: a device for one command goes on with what is there, but a prompt that
+    /// ends with the command needs no file.
+    IfThere,
+}
+
+fn open_store(
+    directory: &MeshDirectory,
+    values: &Values,
+    keeping: Keeping,
+) -> Result<(Arc<dyn Store>, Option<Notices>), Failure> {
+    let path = directory.store();
+    if !values.store.enabled || keeping == Keeping::IfThere && !path.exists() {
+        return Ok((Arc::new(NoStore), None));
+    }
+    let limits = StoreLimits::from(&values.core.limits);
+    let options = StoreOptions { sync: values.store.sync, age: values.store.age, limits };
+    let (store, notices) = RedbStore::open(path, options).map_err(of_files)?;
+    Ok((Arc::new(store), Some(notices)))
 }
 
 /// What was said that should run prompts, by the settings of a directory; `None`: nobody has said.

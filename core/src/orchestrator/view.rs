@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::attempt::Stage;
+use super::queue::Place;
 use super::{ATTEMPTS_REMEMBERED, Orchestrator, Phase, Task};
 use crate::id::{DeviceId, TaskId};
 use crate::outbox::Outcome;
@@ -46,7 +47,15 @@ impl Orchestrator {
         self.closed.iter().rev().find(|closed| closed.task == *task).map(|closed| &closed.outcome)
     }
 
-    pub(crate) fn snapshot(&self) -> Vec<TaskSnapshot> {
+    /// Ended tasks that are remembered, oldest first.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&TaskId, &Outcome)> {
+        self.closed.iter().map(|closed| (&closed.task, &closed.outcome))
+    }
+
+    pub(crate) fn snapshot(&self, ageing: Duration) -> Vec<TaskSnapshot> {
+        let queued = self.tasks.values().filter(|task| matches!(task.phase, Phase::Queued));
+        let mut places: Vec<Place> = queued.map(|task| task.place(ageing)).collect();
+        places.sort_unstable();
         let line = |task: &Task| {
             let attempt = match &task.phase {
                 Phase::Awarded { attempt, .. } => task.attempts.get(attempt),
@@ -57,6 +66,8 @@ impl Orchestrator {
                 phase: task.phase_name(),
                 submitted: task.submitted,
                 priority: task.priority.value(),
+                position: places.binary_search(&task.place(ageing)).ok(),
+                attached: task.attached,
                 device: attempt.map(|attempt| attempt.device.clone()),
                 attempts: task.accepted_runs,
                 bytes: task.shown.map_or(0, |(_, bytes)| bytes),

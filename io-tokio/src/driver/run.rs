@@ -138,7 +138,8 @@ struct Running<N, C> {
     output_bytes: usize,
     /// Prompts that wait.
     prompts: VecDeque<Prompt>,
-    /// Whether it is known what the executor can do.
+    /// Whether it is known what the executor can do. Tasks that the store kept must not find a device without one, so
+    /// they wait for that, and whoever asks for them waits, too: five seconds at most.
     ready: bool,
     halted: bool,
 }
@@ -171,13 +172,21 @@ impl<N: Network, C: Clock> Running<N, C> {
         let receive = network.receive();
         tokio::pin!(receive);
         let mut anybody = true;
+        // What was said before the device ran, such as whom it knows, comes before what the store kept.
+        let mut early = VecDeque::new();
+        while let Ok(request) = requests.try_recv() {
+            match request {
+                Request::Tell(input) if tellable(&input) => self.handle(input),
+                question => early.push_back(question),
+            }
+        }
         while !self.halted {
             self.wake.set(self.device.deadline().map(|(at, _)| at));
             let open = self.is_open();
             // One thing at a time, and chosen at random among those that are ready: whatever floods this device,
             // its deadlines and its own work get their turn.
             let input = tokio::select! {
-                () = self.wake.passed() => Input::Wake,
+                () = self.wake.passed(), if !self.device.has_past() => Input::Wake,
                 () = self.limit.passed() => return End::OutOfTime,
                 input = self.sends.next() => input,
                 input = self.runs.next() => input,
@@ -193,7 +202,7 @@ impl<N: Network, C: Clock> Running<N, C> {
                     Some(prompt) => self.submit(prompt),
                     None => continue,
                 },
-                request = requests.recv(), if anybody => {
+                request = next(&mut early, requests), if anybody && !self.device.has_past() => {
                     anybody = request.is_some();
                     match request.and_then(|request| self.answer(request)) {
                         Some(input) => input,
@@ -202,6 +211,9 @@ impl<N: Network, C: Clock> Running<N, C> {
                 }
             };
             self.handle(input);
+            if self.ready && self.device.has_past() {
+                self.handle(Input::Wake);
+            }
         }
         End::Drained
     }
@@ -235,6 +247,11 @@ impl<N: Network, C: Clock> Running<N, C> {
             }
             Request::Follow(task, asker) => drop(asker.send(self.watchers.follow(task, &self.device))),
             Request::Snapshot(asker) => drop(asker.send(self.device.snapshot(self.clock.now()))),
+            Request::Outcome(task, asker) => drop(asker.send(self.device.outcome(&task).cloned())),
+            Request::Outcomes(asker) => {
+                let outcomes = self.device.outcomes();
+                drop(asker.send(outcomes.map(|(task, outcome)| (task.clone(), outcome.clone())).collect()));
+            }
             Request::Decision(task, asker) => drop(asker.send(self.device.decision(&task).cloned())),
             Request::Decisions(asker) => drop(asker.send(self.device.decisions().cloned().collect())),
         }
@@ -314,6 +331,14 @@ impl<N: Network, C: Clock> Running<N, C> {
             }
         })
         .await;
+    }
+}
+
+/// The next request; may be cancelled.
+async fn next(early: &mut VecDeque<Request>, requests: &mut mpsc::Receiver<Request>) -> Option<Request> {
+    match early.pop_front() {
+        Some(request) => Some(request),
+        None => requests.recv().await,
     }
 }
 

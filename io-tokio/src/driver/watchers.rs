@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::Ticket;
@@ -15,11 +16,15 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::{Answer, Broken, Following, Refused};
 
 type Submitter = oneshot::Sender<Result<Following, Refused>>;
 type Sayer = oneshot::Sender<Option<Unsaid>>;
+
+/// How long whoever watched a task may take to come back after the device was started again.
+const RETURN: Duration = Duration::from_secs(30);
 
 /// Its size is bounded by core's open tasks and by the requests that wait for an answer.
 #[derive(Default)]
@@ -49,19 +54,28 @@ impl Watched {
 }
 
 impl Watchers {
-    /// Tasks of an earlier start are open and have no watcher, and need none.
+    /// Tasks of an earlier start are open and have no watcher. Who watched an attached one has [`RETURN`] to come
+    /// back: a restart of the device is no reason to give up.
     pub(super) fn new(restored: &Restored) -> Self {
         let mut this = Self::default();
         for (record, _) in &restored.records {
             match record {
-                Record::Task { task, .. } => {
-                    this.open.insert(task.clone(), Watched::new(0, false));
+                Record::Task { task, attached, .. } => {
+                    this.open.insert(task.clone(), Watched::new(0, *attached));
                 }
                 Record::Outcome { task, .. } => {
                     this.open.remove(task);
                 }
                 Record::Award { .. } | Record::Kept { .. } | Record::Forgotten { .. } => {}
             }
+        }
+        let until = Instant::now() + RETURN;
+        for (task, watched) in this.open.iter().filter(|(_, watched)| watched.attached) {
+            let (task, answer) = (task.clone(), Arc::clone(&watched.answer));
+            this.deserted.push(Box::pin(async move {
+                tokio::time::sleep_until(until).await;
+                last_left(task, answer).await
+            }));
         }
         this
     }
@@ -129,9 +143,10 @@ impl Watchers {
         if !self.open.contains_key(&task)
             && let Some(outcome) = device.outcome(&task)
         {
-            let _ = submitter.send(Ok(closed(task, outcome)));
+            let _ = submitter.send(Ok(Following { joined: true, ..closed(task, outcome) }));
             return;
         }
+        let joined = self.open.contains_key(&task);
         let watched = match self.open.entry(task.clone()) {
             Entry::Vacant(entry) => {
                 let watched = entry.insert(Watched::new(position, attached));
@@ -147,7 +162,7 @@ impl Watchers {
                 watched
             }
         };
-        let following = watched.follow(task);
+        let following = Following { joined, ..watched.follow(task) };
         // If the submitter is gone, this drops the task's first watcher, which cancels it if it is attached.
         let _ = submitter.send(Ok(following));
     }
@@ -200,7 +215,7 @@ fn closed(task: TaskId, outcome: &Outcome) -> Following {
 }
 
 fn following(task: TaskId, position: usize, answer: watch::Receiver<Answer>) -> Following {
-    Following { task, position, answer, breaks: 0, shown: 0, done: false }
+    Following { task, position, joined: false, answer, breaks: 0, shown: 0, done: false }
 }
 
 #[cfg(test)]
@@ -211,7 +226,6 @@ mod tests {
     use bidmesh_core::input::SendFailure;
     use bidmesh_core::outbox::Refusal;
     use bidmesh_core::{Config, Identity};
-    use std::time::Duration;
 
     struct Scene {
         watchers: Watchers,
@@ -235,6 +249,25 @@ mod tests {
             let ticket = self.watchers.submits(attached, submitter);
             self.report(Report::Admitted { ticket, task: task(), position: 3 });
             answer.try_recv().expect("answered").expect("admitted")
+        }
+
+        /// With a task of an earlier start.
+        fn restored(attached: bool) -> Self {
+            let open = Record::Task {
+                task: task(),
+                prompts: bidmesh_core::input::Prompts { base: "hi".into(), npu: None, cpu: None },
+                priority: Default::default(),
+                key: None,
+                attached,
+                eligible: None,
+                deadline: None,
+                policy: bidmesh_core::policy::Policy::NpuFirst,
+                bid_deadline: None,
+                result_timeout: Duration::from_secs(300),
+                client: None,
+            };
+            let restored = Restored { records: vec![(open, Duration::ZERO)] };
+            Self { watchers: Watchers::new(&restored), ..Self::new() }
         }
 
         fn text(&mut self, device: &str, offset: u64, text: &str) {
@@ -360,26 +393,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restored_task_can_be_followed_and_needs_no_watcher() {
-        let mut scene = Scene::new();
-        let prompts = bidmesh_core::input::Prompts { base: "hi".into(), npu: None, cpu: None };
-        let priority = Default::default();
-        let open = Record::Task {
-            task: task(),
-            prompts,
-            priority,
-            key: None,
-            attached: true,
-            eligible: None,
-            deadline: None,
-            policy: bidmesh_core::policy::Policy::NpuFirst,
-            bid_deadline: None,
-            result_timeout: Duration::from_secs(300),
-            client: None,
-        };
-        scene.watchers = Watchers::new(&Restored { records: vec![(open, Duration::ZERO)] });
+    async fn a_restored_task_waits_for_whoever_watched_it() {
+        let mut scene = Scene::restored(true);
+        assert_eq!(scene.deserted().await, None, "not yet");
+        let mut following = scene.watchers.follow(task(), &scene.device).expect("open");
+        tokio::time::sleep(RETURN).await;
+        assert_eq!(scene.deserted().await, None, "somebody came back");
+        scene.end();
+        assert_eq!(following.next().await, Some(Told::Outcome(outcome())));
+        let mut scene = Scene::restored(true);
+        assert!(scene.submit(true).joined());
+        tokio::time::sleep(RETURN).await;
+        assert_eq!(scene.deserted().await, Some(Input::Cancel { task: task() }));
+        assert_eq!(scene.deserted().await, None, "once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_detached_task_needs_no_watcher() {
+        let mut scene = Scene::restored(false);
         drop(scene.submit(true));
         let mut following = scene.watchers.follow(task(), &scene.device).expect("open");
+        tokio::time::sleep(RETURN).await;
         assert_eq!(scene.deserted().await, None);
         scene.end();
         assert_eq!(following.next().await, Some(Told::Outcome(outcome())));

@@ -86,8 +86,7 @@ impl Writes {
         // Why it failed is the store's to log; core says to whoever asked that it is not durable.
         let write = async move {
             match shield(store.write(records)).await {
-                Ok(Ok(())) if store.is_durable() => Written::Durable,
-                Ok(Ok(())) => Written::NotKept,
+                Ok(Ok(())) => store.keeps(),
                 Ok(Err(_)) | Err(_) => Written::Failed,
             }
         };

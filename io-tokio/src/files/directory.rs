@@ -111,6 +111,11 @@ impl MeshDirectory {
         self.path.join("outputs")
     }
 
+    /// `store.redb`, what survives the process.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.redb")
+    }
+
     /// `control.token`, which proves to a running device that a program belongs to its owner.
     pub fn control_token(&self) -> PathBuf {
         self.path.join("control.token")

@@ -8,8 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::error::Error;
+
+/// How long the lock of a process that is dead may stay: one that was killed while it started a program leaves it to the
+/// half-made child for a moment.
+const STALE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file is replaced in milliseconds; who holds the lock for longer has been stopped.
 const WRITER_PATIENCE: Duration = Duration::from_secs(5);
@@ -26,10 +31,17 @@ impl DirectoryLock {
         let open =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = open.map_err(|error| Error::io(path, "opened", &error))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(held(path, &mut file)),
-            Err(error) => return Err(Error::io(path, "locked", &error.into())),
+        let deadline = Instant::now() + STALE_PATIENCE;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                // A child of a killed device holds it until it has become another program.
+                Err(Errno::WOULDBLOCK) if is_stale(&mut file) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(Errno::WOULDBLOCK) => return Err(held(path, &mut file)),
+                Err(error) => return Err(Error::io(path, "locked", &error.into())),
+            }
         }
         let pid = format!("{}\n", std::process::id());
         let written =
@@ -39,13 +51,23 @@ impl DirectoryLock {
     }
 }
 
-fn held(path: &Path, file: &mut File) -> Error {
+/// Whether the process that wrote its number there does not live any more.
+fn is_stale(file: &mut File) -> bool {
+    let process = holder(file).and_then(Pid::from_raw);
+    process.is_some_and(|process| test_kill_process(process) == Err(Errno::SRCH))
+}
+
+/// The process that wrote its number there; another program may have locked a file that is no lock file.
+fn holder(file: &mut File) -> Option<i32> {
     let mut text = String::new();
-    // Only for the message; another program may have locked a file that is no lock file.
-    let _ = file.take(32).read_to_string(&mut text);
-    let who = match text.trim().parse::<u32>() {
-        Ok(pid) => format!("process {pid}"),
-        Err(_) => "another process".to_owned(),
+    file.rewind().and_then(|()| file.take(32).read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok()
+}
+
+fn held(path: &Path, file: &mut File) -> Error {
+    let who = match holder(file) {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
     };
     let what = format!("a device runs in this directory already ({who})");
     Error::file(path, what, "end that one first, or choose another directory with --dir")
@@ -92,6 +114,25 @@ mod tests {
         assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
         drop(first);
         DirectoryLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_process_left_to_its_child_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let first = DirectoryLock::take(&path).unwrap();
+        std::fs::write(&path, format!("{}\n", dead.id())).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| DirectoryLock::take(&path).map(drop));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+        let _first = DirectoryLock::take(&path).unwrap();
+        std::fs::write(&path, format!("{}\n", dead.id())).unwrap();
+        let error = DirectoryLock::take(&path).unwrap_err().to_string();
+        assert!(error.contains("runs in this directory already"), "not for ever: {error}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use value::Raw;
 
 pub use table::{Key, keys};
 pub use value::{Executor, Secret, Written};
-pub use values::{DeviceValues, ExecutorValues, NetworkValues, SensorValues, Values};
+pub use values::{DeviceValues, ExecutorValues, NetworkValues, SensorValues, StoreValues, Values};
 
 /// How all variables begin.
 const PREFIX: &str = "BIDMESH_";

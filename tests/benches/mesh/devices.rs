@@ -16,7 +16,7 @@ use bidmesh_io_tokio::execute::{Executor, Generated, Job, NoExecutor, Stop};
 use bidmesh_io_tokio::network::{TcpLimits, TcpNetwork};
 use bidmesh_io_tokio::sensors::FixedSensors;
 use bidmesh_io_tokio::sockets::TokioSockets;
-use bidmesh_io_tokio::store::NoStore;
+use bidmesh_io_tokio::store::{NoStore, Store};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -41,6 +41,15 @@ impl Mesh {
 
     /// Workers say their answer at once, and end `after` that.
     pub(crate) async fn start_with(devices: usize, after: Duration) -> Self {
+        Self::start_on(devices, after, &|_| Arc::new(NoStore)).await
+    }
+
+    /// Each device keeps what it must not lose in the store that `store` gives it.
+    pub(crate) async fn start_on(
+        devices: usize,
+        after: Duration,
+        store: &dyn Fn(usize) -> Arc<dyn Store>,
+    ) -> Self {
         let recorder = Recorder::default();
         let mut networks = Vec::new();
         for _ in 0..devices {
@@ -56,7 +65,8 @@ impl Mesh {
             .collect();
         let mut handles = Vec::new();
         for (number, network) in networks.iter().enumerate() {
-            let handle = device(number, after, recorder.wrap(network.clone(), network.local_address()));
+            let handle =
+                device(number, after, recorder.wrap(network.clone(), network.local_address()), store(number));
             let others = book.iter().enumerate().filter(|(other, _)| *other != number);
             let others = others.map(|(_, line)| line.clone()).collect();
             handle.tell(Input::PeersEdited(others)).await.expect("a device that runs");
@@ -153,7 +163,12 @@ fn id(number: usize) -> DeviceId {
     DeviceId::new(&format!("Device_{number}")).expect("a valid id")
 }
 
-fn device(number: usize, after: Duration, network: impl bidmesh_io_tokio::network::Network) -> Handle {
+fn device(
+    number: usize,
+    after: Duration,
+    network: impl bidmesh_io_tokio::network::Network,
+    store: Arc<dyn Store>,
+) -> Handle {
     let executor: Arc<dyn Executor> = if number == 0 {
         Arc::new(NoExecutor::new("this one only asks"))
     } else {
@@ -169,7 +184,7 @@ fn device(number: usize, after: Duration, network: impl bidmesh_io_tokio::networ
         clock: BootClock::new(),
         executor,
         sensors: Arc::new(FixedSensors::new(reading)),
-        store: Arc::new(NoStore),
+        store,
         sampling: Sampling::default(),
         peers: watch::channel(Vec::new()).0,
     });

@@ -1,6 +1,9 @@
 //! Devices and bare program in one thread of this process: the ratio is that of the work that they do.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use bidmesh_io_tokio::store::{NoStore, RedbStore, Store, StoreOptions};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -94,6 +97,42 @@ pub(crate) fn throughput() {
         let rate = |times: &Times| PROMPTS as f64 / times.median().as_secs_f64();
         println!("    prompts a second: {:.0} against {:.0}", rate(&with_mesh), rate(&without));
     });
+}
+
+/// The same as a batch on eight devices, with nothing kept and with a store on each: on a disk that is waited for and
+/// on one that is not.
+pub(crate) fn batch() {
+    const PROMPTS: usize = 200;
+    const TIMES: usize = 9;
+    heading("200 prompts at once, 8 devices, one process", "bidmesh", "bare TCP");
+    for (what, sync) in [("no store", None), ("store, sync off", Some(false)), ("store, sync on", Some(true))]
+    {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = |number: usize| -> Arc<dyn Store> {
+            let Some(sync) = sync else { return Arc::new(NoStore) };
+            let options = StoreOptions { sync, ..StoreOptions::default() };
+            let path = folder.path().join(format!("{number}.redb"));
+            Arc::new(RedbStore::open(path, options).expect("a writable folder").0)
+        };
+        runtime().block_on(async {
+            let mesh = Mesh::start_on(8, Duration::ZERO, &store).await;
+            mesh.prompts(PROMPTS).await;
+            let script = mesh.record(mesh.prompts(PROMPTS)).await;
+            let mut bare = Bare::start(&script).await;
+            let (mut with_mesh, mut without) = (Times::default(), Times::default());
+            for _ in 0..TIMES {
+                let start = Instant::now();
+                mesh.prompts(PROMPTS).await;
+                with_mesh.add(start.elapsed());
+                mesh.settle().await;
+                without.add(bare.play().await);
+                mesh.settle().await;
+            }
+            compare(what, &with_mesh, &without);
+            let rate = |times: &Times| PROMPTS as f64 / times.median().as_secs_f64();
+            println!("    prompts a second: {:.0} against {:.0}", rate(&with_mesh), rate(&without));
+        });
+    }
 }
 
 fn runtime() -> Runtime {

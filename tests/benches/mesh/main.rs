@@ -2,7 +2,7 @@
 //! in the same order of dependence. Both take turns in one run, so that the ratio means something on any machine.
 //!
 //! `cargo bench -p bidmesh-tests --bench mesh` runs all of it; names after `--` choose: `loopback`, `first-token`,
-//! `throughput`, `processes` (needs `cargo build --release -p bidmesh` before), `shell` (needs mksh and toybox).
+//! `throughput`, `batch`, `processes` (needs `cargo build --release -p bidmesh` before), `shell` (needs mksh and toybox).
 //! `docs/benchmarks.md` says how to read the figures.
 
 #![allow(
@@ -24,10 +24,11 @@ mod shell;
 fn main() {
     // Cargo adds `--bench`.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("loopback", loopback::latency),
         ("first-token", loopback::first_token),
         ("throughput", loopback::throughput),
+        ("batch", loopback::batch),
         ("processes", processes::latency),
         ("shell", shell::latency),
     ];

@@ -16,6 +16,7 @@ use bidmesh_io_tokio::driver::Following;
 use bidmesh_io_tokio::execute::{Executor, ExecutorSettings, ExecutorSpec, Generated, Job, Stop};
 use bidmesh_io_tokio::network::TcpLimits;
 use bidmesh_io_tokio::sensors::FixedSensors;
+use bidmesh_io_tokio::store::NoStore;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -215,6 +216,8 @@ impl Character {
             limits: TcpLimits::default(),
             executor,
             sensors: Arc::new(FixedSensors::new(reading)),
+            // A show leaves nothing behind.
+            store: Arc::new(NoStore),
             peers,
             sensors_interval: SENSING,
         })

@@ -492,6 +492,24 @@ static KEYS: &[Key] = &[
         "Above this, work is refused where only the processor's temperature is known."
     ),
     key!(
+        "store.enabled",
+        store.enabled,
+        Range::Any,
+        "Whether prompts, answers and kept results survive the process, in store.redb; counts from the next start."
+    ),
+    key!(
+        "store.sync",
+        store.sync,
+        Range::Any,
+        "Whether they are said to be kept only once the disk has them; if not, a loss of power may cost the newest."
+    ),
+    key!(
+        "store.age",
+        store.age,
+        Range::Time(60_000, 31_536_000_000),
+        "How long ended prompts are remembered; `limits.closed_tasks` and `limits.closed_bytes` bound how many."
+    ),
+    key!(
         "control.port",
         control_port,
         Range::Any,

@@ -10,6 +10,7 @@ use bidmesh_core::wire::WireLimits;
 
 use super::value::{Executor, Secret};
 use crate::execute::Preset;
+use crate::store::StoreOptions;
 
 /// The values of all settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Values {
     pub network: NetworkValues,
     /// What is measured.
     pub sensors: SensorValues,
+    /// What survives the process.
+    pub store: StoreValues,
     /// The port of the control API on loopback; 0 lets the system choose.
     pub control_port: u16,
     /// How long running work may take at an orderly end.
@@ -82,10 +85,27 @@ pub struct SensorValues {
     pub processor_heat_max: DeciCelsius,
 }
 
+/// What survives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreValues {
+    /// Whether anything does.
+    pub enabled: bool,
+    /// Whether a commit waits until the disk has it.
+    pub sync: bool,
+    /// How long ended tasks and acknowledged results are remembered.
+    pub age: Duration,
+}
+
+/// Ended prompts that are remembered: more than may be open at once, so that a batch of as many as that can be asked
+/// again and finds what is done.
+const CLOSED_TASKS: usize = 16_384;
+
 impl Default for Values {
     fn default() -> Self {
+        let mut core = Config::default();
+        core.limits.closed_tasks = CLOSED_TASKS;
         Self {
-            core: Config::default(),
+            core,
             device: DeviceValues::default(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9999),
             executor: ExecutorValues::default(),
@@ -100,6 +120,11 @@ impl Default for Values {
                 interval: Duration::from_secs(5),
                 // Boards and laptops slow themselves down some degrees above.
                 processor_heat_max: DeciCelsius(850),
+            },
+            store: StoreValues {
+                enabled: true,
+                sync: StoreOptions::default().sync,
+                age: StoreOptions::default().age,
             },
             control_port: 0,
             shutdown_within: Duration::from_secs(10),

@@ -1,0 +1,420 @@
+//! The tables of the file: what a record changes there, what is dropped, and which version of the format it is.
+//!
+//! The file holds what still matters and no history: an outcome takes the place of its task's awards and prompts, a
+//! forgotten result that of the kept one. So it is compact at all times, and what is left is bounded: open tasks and
+//! kept results by core's own limits, the rest by [`Bounds`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bidmesh_core::outbox::Record;
+use bidmesh_core::restore::Restored;
+use redb::{
+    Builder, Database, DatabaseError, Error as RedbError, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageBackend, TableDefinition, WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::medium::Bytes;
+use super::stored::{
+    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredTask,
+};
+
+/// The version of the format that this program writes. Raise it with a step in [`MIGRATIONS`].
+pub(super) const FORMAT: u64 = 1;
+
+/// The step at index `n` brings format `n + 1` to `n + 2`.
+pub(super) const MIGRATIONS: &[Migration] = &[];
+const _: () =
+    assert!(FORMAT == MIGRATIONS.len() as u64 + 1, "each format but the first has a step that leads to it");
+
+/// Changes the tables of one format into those of the next, in one transaction.
+pub(super) type Migration = fn(&WriteTransaction) -> Result<(), RedbError>;
+
+/// One type for all: each further one would be a further copy of the database's code.
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+
+const META: Table = TableDefinition::new("meta");
+const TASKS: Table = TableDefinition::new("tasks");
+/// Under `TASK/ATTEMPT`, the attempt with ten digits.
+const AWARDS: Table = TableDefinition::new("awards");
+const OUTCOMES: Table = TableDefinition::new("outcomes");
+/// Under `ORCHESTRATOR/AWARD/DIGEST`, and so are the forgotten ones.
+const KEPT: Table = TableDefinition::new("kept");
+const FORGOTTEN: Table = TableDefinition::new("forgotten");
+
+/// The row of [`META`] that says which format this is, in decimal digits.
+const FORMAT_ROW: &str = "format";
+
+/// Pages of the file that are kept in memory: little, since nothing is read after the start.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// Awards of one open task that are kept; core asks for the last and remembers no more than these.
+const AWARDS_MAX: u32 = 16;
+
+/// A file that is so much longer than what it holds is made shorter at the start.
+const SLACK_BYTES: u64 = 8 << 20;
+
+/// How much is kept of what is over. Beyond, the oldest is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Ended tasks.
+    pub(super) ended: usize,
+    /// Bytes of their outputs, in all.
+    pub(super) ended_bytes: usize,
+    /// Acknowledged results that are known again.
+    pub(super) forgotten: usize,
+    /// How long any of these is kept.
+    pub(super) age: Duration,
+}
+
+/// Why the tables cannot be used.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// A later version wrote them, in this format.
+    Newer(u64),
+    /// They are damaged; in words.
+    Damaged(String),
+    /// The system does not let us.
+    Io(std::io::Error),
+}
+
+/// What the file holds, and how much was unreadable.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// In the order in which they were written, with the moment.
+    pub(super) records: Vec<(Record, SystemTime)>,
+    /// Rows that were passed over.
+    pub(super) unreadable: usize,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Books {
+    database: Database,
+    bounds: Bounds,
+    /// The number of the next row.
+    next: u64,
+    ended: BTreeMap<u64, Ended>,
+    ended_bytes: usize,
+    forgotten: BTreeMap<u64, (String, u64)>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    task: String,
+    at_unix_ms: u64,
+    bytes: usize,
+}
+
+impl Books {
+    /// Opens the tables, or makes them, and reads them.
+    pub(super) fn open(
+        bytes: Bytes,
+        bounds: Bounds,
+        migrations: &[Migration],
+    ) -> Result<(Self, Contents), Trouble> {
+        let file_bytes = bytes.len().map_err(Trouble::Io)?;
+        let mut database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(bytes)
+            .map_err(Trouble::from)?;
+        settle_format(&database, migrations)?;
+        let read = Reading::of(&database).map_err(Trouble::from)?;
+        if read.is_little_for(file_bytes) {
+            // A file that stays longer than it need be is no reason not to go on.
+            let _ = database.compact();
+        }
+        let Reading { rows, unreadable, next, ended, ended_bytes, forgotten, .. } = read;
+        let records = rows.into_iter().map(|(_, at, record)| (record, at)).collect();
+        Ok((Self { database, bounds, next, ended, ended_bytes, forgotten }, Contents { records, unreadable }))
+    }
+
+    /// Writes records, all of them or none, and drops what is beyond the bounds. After an error these books are of no
+    /// use any more: the file must be opened again.
+    pub(super) fn write<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = (&'a Record, SystemTime)>,
+        now: SystemTime,
+    ) -> Result<(), Trouble> {
+        self.try_write(records, now).map_err(Trouble::from)
+    }
+
+    fn try_write<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = (&'a Record, SystemTime)>,
+        now: SystemTime,
+    ) -> Result<(), RedbError> {
+        let transaction = self.database.begin_write()?;
+        for (record, at) in records {
+            let number = self.next;
+            self.next += 1;
+            self.enter(&transaction, Stored::from(record), number, unix_ms(at))?;
+        }
+        self.drop_what_is_over(&transaction, unix_ms(now))?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        transaction: &WriteTransaction,
+        stored: Stored,
+        number: u64,
+        at_unix_ms: u64,
+    ) -> Result<(), RedbError> {
+        match stored {
+            Stored::Task(task) => {
+                let key = task.task.clone();
+                let row = bytes(Row { number, at_unix_ms, record: task })?;
+                transaction.open_table(TASKS)?.insert(key.as_str(), row.as_slice())?;
+            }
+            Stored::Award(award) => {
+                let (task, attempt) = (award.task.clone(), award.attempt);
+                // Work for a peer that asked by SLM_PROMPT is no task of this file.
+                if transaction.open_table(TASKS)?.get(task.as_str())?.is_none() {
+                    return Ok(());
+                }
+                let row = bytes(Row { number, at_unix_ms, record: award })?;
+                let mut awards = transaction.open_table(AWARDS)?;
+                awards.insert(award_key(&task, attempt).as_str(), row.as_slice())?;
+                if let Some(old) = attempt.checked_sub(AWARDS_MAX) {
+                    awards.remove(award_key(&task, old).as_str())?;
+                }
+            }
+            Stored::Outcome(outcome) => self.enter_outcome(transaction, outcome, number, at_unix_ms)?,
+            Stored::Kept(kept) => {
+                let key = kept.key();
+                let row = bytes(Row { number, at_unix_ms, record: kept })?;
+                transaction.open_table(KEPT)?.insert(key.as_str(), row.as_slice())?;
+            }
+            Stored::Forgotten(forgotten) => {
+                let key = forgotten.key();
+                let row = bytes(Row { number, at_unix_ms, record: forgotten })?;
+                transaction.open_table(KEPT)?.remove(key.as_str())?;
+                transaction.open_table(FORGOTTEN)?.insert(key.as_str(), row.as_slice())?;
+                self.forgotten.insert(number, (key, at_unix_ms));
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_outcome(
+        &mut self,
+        transaction: &WriteTransaction,
+        outcome: StoredOutcome,
+        number: u64,
+        at_unix_ms: u64,
+    ) -> Result<(), RedbError> {
+        let task = outcome.task.clone();
+        let mut tasks = transaction.open_table(TASKS)?;
+        let Some(row) = tasks.get(task.as_str())?.map(|row| row.value().to_vec()) else { return Ok(()) };
+        if let Ok(row) = Row::<StoredTask>::read(&row) {
+            let row = bytes(Row { record: row.record.without_prompts(), ..row })?;
+            tasks.insert(task.as_str(), row.as_slice())?;
+        }
+        let mut awards = transaction.open_table(AWARDS)?;
+        let (first, last) = (award_key(&task, 0), award_key(&task, u32::MAX));
+        let keys = awards.range(first.as_str()..=last.as_str())?;
+        let keys: Vec<String> =
+            keys.map(|entry| Ok(entry?.0.value().to_owned())).collect::<Result<_, RedbError>>()?;
+        for key in keys {
+            awards.remove(key.as_str())?;
+        }
+        let ended = Ended { task: task.clone(), at_unix_ms, bytes: outcome.output.len() };
+        self.ended_bytes += ended.bytes;
+        self.ended.insert(number, ended);
+        let row = bytes(Row { number, at_unix_ms, record: outcome })?;
+        transaction.open_table(OUTCOMES)?.insert(task.as_str(), row.as_slice())?;
+        Ok(())
+    }
+
+    fn drop_what_is_over(
+        &mut self,
+        transaction: &WriteTransaction,
+        now_unix_ms: u64,
+    ) -> Result<(), RedbError> {
+        let bounds = self.bounds;
+        let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
+        let old = |at: u64| now_unix_ms.saturating_sub(at) > age;
+        while let Some(entry) = self.ended.first_entry() {
+            let over = self.ended_bytes > bounds.ended_bytes || old(entry.get().at_unix_ms);
+            let ended = if over { entry.remove() } else { break };
+            self.drop_ended(transaction, &ended)?;
+        }
+        while self.ended.len() > bounds.ended {
+            let Some((_, ended)) = self.ended.pop_first() else { break };
+            self.drop_ended(transaction, &ended)?;
+        }
+        let mut forgotten = transaction.open_table(FORGOTTEN)?;
+        loop {
+            let many = self.forgotten.len() > bounds.forgotten;
+            let Some(entry) = self.forgotten.first_entry() else { break };
+            if !many && !old(entry.get().1) {
+                break;
+            }
+            let (key, _) = entry.remove();
+            forgotten.remove(key.as_str())?;
+        }
+        Ok(())
+    }
+
+    fn drop_ended(&mut self, transaction: &WriteTransaction, ended: &Ended) -> Result<(), RedbError> {
+        self.ended_bytes -= ended.bytes;
+        transaction.open_table(OUTCOMES)?.remove(ended.task.as_str())?;
+        transaction.open_table(TASKS)?.remove(ended.task.as_str())?;
+        Ok(())
+    }
+}
+
+/// Sees to it that the tables are of the present format; an empty file gets it.
+fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Trouble> {
+    let present = migrations.len() as u64 + 1;
+    let transaction = database.begin_write().map_err(RedbError::from)?;
+    let new = transaction.list_tables().map_err(RedbError::from)?.next().is_none();
+    let format = {
+        let mut meta = transaction.open_table(META).map_err(RedbError::from)?;
+        let row = meta.get(FORMAT_ROW).map_err(RedbError::from)?.map(|row| row.value().to_vec());
+        meta.insert(FORMAT_ROW, present.to_string().as_bytes()).map_err(RedbError::from)?;
+        row.map(|digits| String::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok()))
+    };
+    match format {
+        None if new => create_tables(&transaction)?,
+        None | Some(None | Some(0)) => {
+            return Err(Trouble::Damaged("it does not say which format it has".into()));
+        }
+        Some(Some(format)) if format > present => return Err(Trouble::Newer(format)),
+        Some(Some(format)) if format == present => {
+            // Nothing to write.
+            return transaction.abort().map_err(|error| RedbError::from(error).into());
+        }
+        Some(Some(format)) => {
+            let done = usize::try_from(format).unwrap_or(usize::MAX) - 1;
+            for step in migrations.iter().skip(done) {
+                step(&transaction)?;
+            }
+        }
+    }
+    transaction.commit().map_err(|error| RedbError::from(error).into())
+}
+
+fn create_tables(transaction: &WriteTransaction) -> Result<(), RedbError> {
+    for table in [TASKS, AWARDS, OUTCOMES, KEPT, FORGOTTEN] {
+        transaction.open_table(table)?;
+    }
+    Ok(())
+}
+
+/// What is found when a file is read.
+#[derive(Default)]
+struct Reading {
+    rows: Vec<(u64, SystemTime, Record)>,
+    unreadable: usize,
+    next: u64,
+    bytes: usize,
+    ended: BTreeMap<u64, Ended>,
+    ended_bytes: usize,
+    forgotten: BTreeMap<u64, (String, u64)>,
+}
+
+impl Reading {
+    fn of(database: &Database) -> Result<Self, RedbError> {
+        let mut this = Self::default();
+        let transaction = database.begin_read()?;
+        this.table::<StoredTask>(&transaction, TASKS, |_, _| {})?;
+        this.table::<StoredAward>(&transaction, AWARDS, |_, _| {})?;
+        this.table::<StoredOutcome>(&transaction, OUTCOMES, |this, row| {
+            let bytes = row.record.output.len();
+            this.ended_bytes += bytes;
+            let ended = Ended { task: row.record.task.clone(), at_unix_ms: row.at_unix_ms, bytes };
+            this.ended.insert(row.number, ended);
+        })?;
+        this.table::<StoredKept>(&transaction, KEPT, |_, _| {})?;
+        this.table::<StoredForgotten>(&transaction, FORGOTTEN, |this, row| {
+            this.forgotten.insert(row.number, (row.record.key(), row.at_unix_ms));
+        })?;
+        this.rows.sort_by_key(|(number, ..)| *number);
+        Ok(this)
+    }
+
+    fn table<T: DeserializeOwned + Restore>(
+        &mut self,
+        transaction: &ReadTransaction,
+        table: Table,
+        note: impl Fn(&mut Self, &Row<T>),
+    ) -> Result<(), RedbError> {
+        for entry in transaction.open_table(table)?.iter()? {
+            self.row(entry?.1.value(), &note);
+        }
+        Ok(())
+    }
+
+    fn row<T: DeserializeOwned + Restore>(&mut self, bytes: &[u8], note: &impl Fn(&mut Self, &Row<T>)) {
+        self.bytes += bytes.len();
+        let Ok(row) = Row::<T>::read(bytes) else {
+            self.unreadable += 1;
+            return;
+        };
+        note(self, &row);
+        let Row { number, at_unix_ms, record } = row;
+        self.next = self.next.max(number.saturating_add(1));
+        match record.restore() {
+            Ok(record) => self.rows.push((number, UNIX_EPOCH + Duration::from_millis(at_unix_ms), record)),
+            Err(_) => self.unreadable += 1,
+        }
+    }
+
+    fn is_little_for(&self, file_bytes: u64) -> bool {
+        file_bytes > (self.bytes as u64).saturating_mul(4).saturating_add(SLACK_BYTES)
+    }
+}
+
+impl Contents {
+    /// What core takes up, each with its age now. A clock that was set back makes nothing younger than it can be.
+    pub(super) fn restored(&self, now: SystemTime) -> Restored {
+        let aged = |(record, at): &(Record, SystemTime)| {
+            (record.clone(), now.duration_since(*at).unwrap_or(Duration::ZERO))
+        };
+        Restored { records: self.records.iter().map(aged).collect() }
+    }
+}
+
+fn award_key(task: &str, attempt: u32) -> String {
+    format!("{task}/{attempt:010}")
+}
+
+fn bytes<T: Serialize>(row: Row<T>) -> Result<Vec<u8>, RedbError> {
+    row.to_bytes().map_err(RedbError::Io)
+}
+
+fn unix_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<DatabaseError> for Trouble {
+    fn from(error: DatabaseError) -> Self {
+        RedbError::from(error).into()
+    }
+}
+
+impl From<RedbError> for Trouble {
+    fn from(error: RedbError) -> Self {
+        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+        match error {
+            RedbError::Io(error) if matches!(error.kind(), InvalidData | UnexpectedEof) => {
+                Self::Damaged(error.to_string())
+            }
+            RedbError::Io(error) => Self::Io(error),
+            RedbError::Corrupted(what) => Self::Damaged(what),
+            RedbError::TableTypeMismatch { .. }
+            | RedbError::TableDoesNotExist(_)
+            | RedbError::TableIsMultimap(_)
+            | RedbError::TypeDefinitionChanged { .. }
+            | RedbError::RepairAborted => Self::Damaged(error.to_string()),
+            other => Self::Io(std::io::Error::other(other)),
+        }
+    }
+}
