@@ -15,6 +15,8 @@ use crate::policy::Policy;
 pub struct Config {
     /// As an orchestrator: how long to wait for what.
     pub timing: Timing,
+    /// How the death of a peer is noticed.
+    pub detection: Detection,
     /// As a worker: what it takes on.
     pub work: Work,
     /// How many of everything are kept.
@@ -33,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             timing: Timing::default(),
+            detection: Detection::default(),
             work: Work::default(),
             limits: Limits::default(),
             policy: Policy::NpuFirst,
@@ -158,6 +161,44 @@ impl Default for Timing {
             duplicate_window: s(10),
             hello_interval: s(10),
             lateness: s(2),
+        }
+    }
+}
+
+/// How it is noticed that a peer is not there any more (`core/src/peers/suspicion.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Detection {
+    /// A bidmesh peer that was told nothing for this long gets a HELLO as a sign of life; half as often on a battery.
+    /// Zero: never, and then no peer's silence means anything.
+    pub heartbeat: Duration,
+    /// The level from which a silent peer is suspect, 1 to 12: it is wrong once in 10^level heartbeats.
+    pub suspect: u8,
+    /// The level from which it is gone.
+    pub gone: u8,
+    /// A peer that could not be reached for this long, nor was heard, is gone, too; zero: never for that reason.
+    pub unreachable: Duration,
+    /// The half-life of what is held against a peer that comes and goes; zero: nothing is.
+    pub damping: Duration,
+}
+
+impl Detection {
+    /// Nothing but failed messages counts.
+    pub const OFF: Self = Self {
+        heartbeat: Duration::ZERO,
+        suspect: 5,
+        gone: 10,
+        unreachable: Duration::ZERO,
+        damping: Duration::ZERO,
+    };
+}
+
+impl Default for Detection {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(30),
+            unreachable: Duration::from_secs(120),
+            damping: Duration::from_secs(120),
+            ..Self::OFF
         }
     }
 }

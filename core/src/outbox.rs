@@ -449,6 +449,13 @@ pub enum Event {
         /// Which.
         peer: DeviceId,
     },
+    /// What is believed of a device's being there has changed: `alive`, `suspect`, `gone` or `back`.
+    PeerHealth {
+        /// Which.
+        peer: DeviceId,
+        /// What is believed now.
+        health: crate::snapshot::Health,
+    },
     /// Two devices seem to use one id: their boot ids alternate.
     Equivocation {
         /// That id.

@@ -19,7 +19,7 @@ mod person;
 pub use books::{Award, Peer, Task, View};
 
 /// Each rule that a world checks, in one line.
-pub const RULES: [(&str, &str); 23] = [
+pub const RULES: [(&str, &str); 25] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
     ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
@@ -36,6 +36,7 @@ pub const RULES: [(&str, &str); 23] = [
     ("S14", "a strict message that was cut off is no message"),
     ("S15", "prompts submitted are those refused, those ended, and those lost with their device"),
     ("S16", "no more runs at once than slots, none with a longer limit than configured"),
+    ("S18", "nobody is called gone who was heard a moment ago, or whom this device could not hear while it slept"),
     ("L1", "a task ends within its bound, whatever happens"),
     ("L2", "after the storm every new prompt is answered by the core that is left"),
     ("L3", "every bid counts or is ignored for a reason, and nothing is held against a device for ever"),
@@ -43,6 +44,7 @@ pub const RULES: [(&str, &str); 23] = [
     ("L5", "when the load stops, nothing is left to do"),
     ("L6", "without faults a task costs few messages"),
     ("L8", "a device answers or ignores every question at once, whatever it runs"),
+    ("L9", "with heartbeats every device knows after ten quiet minutes which of its peers are there"),
 ];
 
 /// A rule that does not hold.
@@ -156,7 +158,11 @@ impl Oracle {
             Input::Submit(submission) => {
                 self.views[node].tickets.insert(submission.ticket, submission.clone());
             }
-            Input::Received { message: Ok(decoded), .. } => self.heard(node, now, &decoded.message),
+            Input::Received { message: Ok(decoded), .. } => {
+                let from = decoded.message.from.clone();
+                self.views[node].peers.entry(from).or_default().heard = Some(now);
+                self.heard(node, now, &decoded.message);
+            }
             Input::SendFailed { send, .. } => {
                 let view = &mut self.views[node];
                 view.failed_sends.insert(*send);
@@ -349,7 +355,11 @@ impl Oracle {
                     self.mark("a device is worker and orchestrator at once");
                 }
             }
-            Event::Slept { .. } => self.mark("a device notices that it slept"),
+            Event::Slept { .. } => {
+                self.views[node].woke = Some(now);
+                self.mark("a device notices that it slept");
+            }
+            Event::PeerHealth { peer, health } => self.health_changed(node, now, peer, *health),
             Event::Equivocation { .. } => self.mark("two devices with one id are noticed"),
             Event::Overloaded { .. } => self.mark("a message is not sent: too many are owed"),
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),

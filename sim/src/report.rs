@@ -12,14 +12,18 @@ use crate::world::Summary;
 use crate::world::fault::{Fault, KINDS, Phase};
 
 /// What must be seen in a campaign of some size, or it has not tested it.
-pub const EXPECTED: [&str; 48] = [
+pub const EXPECTED: [&str; 52] = [
     "a RESULT of an earlier attempt wins",
     "a device is worker and orchestrator at once",
     "a device notices that it slept",
     "a message comes from another address than its sender's",
     "a message is mended",
     "a message is not sent: too many are owed",
+    "a peer is gone",
+    "a peer is suspect",
+    "a peer is there again",
     "a peer leaves in order",
+    "a peer that came and went too often is not waited for",
     "a peer's restart is noticed",
     "a shell device asks",
     "a submission is refused: client full",

@@ -111,6 +111,8 @@ enum Happens {
     Reunite,
     Heal,
     AskAgain,
+    /// Heartbeats end.
+    FallSilent,
     /// A shell device ends what it did in that start.
     ShellDone(usize, u64, Box<shells::Job>),
     /// A person of a shell device asks.
@@ -503,6 +505,7 @@ impl World {
             Happens::Reunite => self.links.part(Vec::new()),
             Happens::Heal => self.heal(),
             Happens::AskAgain => self.ask_again(),
+            Happens::FallSilent => self.fall_silent(),
             Happens::ShellDone(shell, boot, job) => self.shell_done(shell, boot, *job),
             Happens::ShellAsks(shell) => self.shell_asks(shell),
         }

@@ -52,7 +52,11 @@ impl Running<'_> {
             Err(NotAdmitted::Removed) => return self.ignore(from, Ignored::Removed),
             Err(NotAdmitted::Full) => return self.ignore(from, Ignored::BookFull),
         };
-        self.protocol.peers.heard(from, now);
+        if discover {
+            self.protocol.peers.heard(from, now);
+        } else {
+            self.protocol.peers.heartbeat(from, now);
+        }
         let Ok(boot) = self.see_boot(from, marker, true) else { return };
         if change.book {
             self.count_awards(from);
@@ -167,7 +171,7 @@ impl Running<'_> {
             Body::Progress(progress) => self.orchestrate(|this, ctx| this.progress(ctx, from, &progress)),
             Body::Result(result) => self.orchestrate(|this, ctx| this.result(ctx, from, &result, !shell)),
             Body::Bye => {
-                self.protocol.peers.silent(from, self.protocol.now);
+                self.protocol.peers.left(from, self.protocol.now);
                 self.out.events.push(Event::PeerLeft { peer: from.clone() });
             }
             Body::Text(text) => self.out.events.push(Event::TextReceived { from: from.clone(), text }),

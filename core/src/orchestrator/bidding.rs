@@ -67,7 +67,7 @@ impl Orchestrator {
         let waiting = |device: &DeviceId, peer: &crate::peers::Peer| {
             if ctx.peers.known_full(device, false, ctx.now) {
                 Waiting::Skipped
-            } else if peer.suspect() {
+            } else if !peer.waited_for() {
                 Waiting::NotAtAll
             } else {
                 Waiting::Patient(if peer.is_bidmesh() { timing.patience } else { timing.patience_shell })

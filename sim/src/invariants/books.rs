@@ -43,6 +43,8 @@ pub struct View {
     pub(super) held: BTreeMap<AwardId, DeviceId>,
     /// Submissions lost with a start that kept nothing.
     pub lost: u64,
+    /// When it woke from sleep last.
+    pub(super) woke: Option<Time>,
 }
 
 /// What a device has heard of another.
@@ -54,6 +56,8 @@ pub struct Peer {
     pub(super) failed: Option<Time>,
     /// When it refused for load last.
     pub(super) full: Option<Time>,
+    /// When it was heard last.
+    pub(super) heard: Option<Time>,
 }
 
 /// A task as its orchestrator must treat it.
@@ -132,6 +136,7 @@ impl View {
             runs: BTreeMap::new(),
             held: BTreeMap::new(),
             lost: 0,
+            woke: None,
         }
     }
 
@@ -141,6 +146,7 @@ impl View {
         self.tickets.clear();
         self.answered.clear();
         self.peers.clear();
+        self.woke = None;
         self.sends.clear();
         self.failed_sends.clear();
         self.begun.clear();

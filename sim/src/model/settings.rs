@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bidmesh_core::Config;
+use bidmesh_core::config::Detection;
 
 /// A mesh and what may happen to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +99,7 @@ impl Mesh {
     pub(super) fn config(&self) -> Config {
         let s = Duration::from_secs;
         let mut config = Config::default();
+        config.detection = Detection::OFF;
         let timing = &mut config.timing;
         timing.retry_low = timing.retry_high;
         timing.result_timeout = s(30);

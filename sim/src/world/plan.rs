@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bidmesh_core::Config;
-use bidmesh_core::config::Admit;
+use bidmesh_core::config::{Admit, Detection};
 use bidmesh_core::policy::Policy;
 
 use super::choices::Choices;
@@ -130,7 +130,9 @@ impl Plan {
             .into_iter()
             .filter(|ask| !without.tasks.contains(&ask.number))
             .collect();
-        let config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
+        let mut config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
+        let mut detection = Choices::split(seed, "detection");
+        config.detection = detecting(&mut detection, faults.has(Fault::OddSettings), devices);
         Self {
             seed,
             devices,
@@ -223,6 +225,21 @@ fn settings(choices: &mut Choices, odd: bool) -> Config {
     config
 }
 
+/// How deaths are noticed: in a third of the worlds by heartbeats, too. Among many devices those would be most of what
+/// happens.
+fn detecting(choices: &mut Choices, odd: bool, devices: usize) -> Detection {
+    let s = Duration::from_secs;
+    let mut detection = Detection::default();
+    let heartbeat = choices.pick([0, 0, 0, 0, 5, 30]);
+    detection.heartbeat = if devices <= 24 { s(heartbeat) } else { Duration::ZERO };
+    if odd {
+        (detection.suspect, detection.gone) = choices.pick([(1, 1), (1, 12), (5, 10), (12, 12)]);
+        detection.unreachable = choices.pick([Duration::ZERO, s(1), s(120)]);
+        detection.damping = choices.pick([Duration::ZERO, s(1), s(120), s(3600)]);
+    }
+    detection
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -237,9 +254,13 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "slots {}, policy {}, {} % with a store, {} core after the storm",
+            "slots {}, policy {}, heartbeats {}, {} % with a store, {} core after the storm",
             self.config.work.slots,
             self.config.policy,
+            match self.config.detection.heartbeat.as_secs() {
+                0 => "never".into(),
+                seconds => format!("after {seconds} s"),
+            },
             self.stores,
             if self.small_core { "a small" } else { "a whole" },
         )?;

@@ -7,6 +7,7 @@ use bidmesh_core::input::Sensors;
 use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
+use bidmesh_core::snapshot::Health;
 use bidmesh_core::{Input, Submission, Time};
 
 use super::choices::Choices;
@@ -17,6 +18,9 @@ use crate::page::Mark;
 
 /// After the storm beliefs, pauses and suspicions of it are over by then.
 const CALM: Duration = Duration::from_secs(600);
+
+/// So long after the last prompts heartbeats end, so that the mesh may come to rest.
+const LAST_BEATS: Duration = Duration::from_secs(120);
 
 /// Faults that strike now and then, rather than with a message or a run.
 const STRIKING: [Fault; 13] = [
@@ -430,8 +434,50 @@ impl World {
         self.later(CALM, Happens::AskAgain);
     }
 
+    /// Nobody gives signs of life any more.
+    pub(super) fn fall_silent(&mut self) {
+        self.plan.config.detection.heartbeat = Duration::ZERO;
+        for node in 0..self.nodes.len() {
+            if self.is_on(node) {
+                self.feed(node, Input::Reconfigured(Box::new(self.config(node))));
+            }
+        }
+    }
+
+    /// L9: everybody who gives signs of life knows who is there.
+    fn judge_detection(&mut self) {
+        let detection = self.plan.config.detection;
+        let odd = self.faults.has(Fault::OddSettings) || self.faults.has(Fault::BookFlooded);
+        if detection.heartbeat.is_zero() || odd || self.oracle.doubled {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].power != Power::On {
+                continue;
+            }
+            let now = self.nodes[node].clock.of(self.now);
+            for peer in self.nodes[node].subject.device().snapshot(now).peers {
+                let Some(other) = self.nodes.iter().position(|it| it.id == peer.device) else { continue };
+                if peer.boot.is_none() {
+                    // It never showed that it is one of ours.
+                    continue;
+                }
+                let there = self.nodes[other].power == Power::On;
+                let believed = matches!(peer.health, Health::Alive | Health::Busy);
+                if there != believed {
+                    let (id, health) = (self.nodes[node].id.clone(), peer.health.as_str());
+                    let is = if there { "is there" } else { "is not there" };
+                    self.oracle
+                        .violate("L9", || format!("{id} takes {} for {health}, which {is}", peer.device));
+                }
+            }
+        }
+    }
+
     /// L2: new prompts at the orchestrators of the core.
     pub(super) fn ask_again(&mut self) {
+        self.judge_detection();
+        self.later(LAST_BEATS, Happens::FallSilent);
         for node in 0..self.hubs.min(4) {
             if !self.in_core(node) || !self.is_on(node) {
                 continue;

@@ -219,7 +219,7 @@ macro_rules! whole {
     )*};
 }
 
-whole!(u16, u32, usize);
+whole!(u8, u16, u32, usize);
 
 impl Value for bool {
     fn read(raw: &Raw, _: Range) -> Result<Self, String> {
