@@ -6,6 +6,7 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
+use crate::hours::Hours;
 use crate::id::DeviceId;
 use crate::load::{DeciCelsius, Percent};
 use crate::policy::Policy;
@@ -212,6 +213,10 @@ pub struct Work {
     pub battery_min: Percent,
     /// Above this temperature, work is refused.
     pub heat_max: DeciCelsius,
+    /// What becomes of a prompt that runs when one of these two limits is crossed.
+    pub at_limit: AtLimit,
+    /// When in a day work is taken.
+    pub hours: Hours,
     /// Task types that are run.
     pub task_types: BTreeSet<alloc::string::String>,
 }
@@ -223,9 +228,21 @@ impl Default for Work {
             // 20 % is below 100: the constructor cannot refuse it.
             battery_min: Percent::new(20).unwrap_or(Percent::ZERO),
             heat_max: DeciCelsius(450),
+            at_limit: AtLimit::Finish,
+            hours: Hours::default(),
             task_types: BTreeSet::from([alloc::string::String::from(crate::wire::TASK_TYPE_INFERENCE)]),
         }
     }
+}
+
+/// What a worker does with a prompt that runs when its battery is low or it is too hot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum AtLimit {
+    /// It is run to its end; nothing new is taken.
+    #[default]
+    Finish,
+    /// It is stopped and handed back: another device begins anew.
+    HandBack,
 }
 
 /// How many of everything are kept. At a limit the newcomer is refused, or the oldest forgotten, as each line says.

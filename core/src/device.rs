@@ -518,6 +518,7 @@ impl Running<'_> {
     /// How this device is as a worker, as its own orchestrator sees it.
     fn update_local(&mut self) {
         let Protocol { me, config, now, bidder, peers, .. } = &mut *self.protocol;
+        bidder.look_at_limits(config);
         // A heartbeat wakes the radio.
         let saving = bidder.sensors().charging == Some(false);
         peers.configure(config, saving, me.seed, *now);

@@ -232,13 +232,16 @@ impl Peer {
     }
 
     fn see_boot(&mut self, boot: &BootId) -> BootSeen {
-        if self.boot.as_ref() == Some(boot) {
+        if let Some(present) = self.boot.as_mut().filter(|present| is_same_start(present, boot)) {
+            keep_longer(present, boot);
             return BootSeen::Present;
         }
-        if self.boot.is_none() && self.old_boots.back() == Some(boot) {
+        if self.boot.is_none()
+            && let Some(mut last) = self.old_boots.pop_back_if(|last| is_same_start(last, boot))
+        {
             // It spoke once without its marker (a HELLO that was cut off is a shell device's): it was there all along.
-            self.old_boots.pop_back();
-            self.boot = Some(boot.clone());
+            keep_longer(&mut last, boot);
+            self.boot = Some(last);
             return BootSeen::First;
         }
         if self.old_boots.contains(boot) {
@@ -255,6 +258,18 @@ impl Peer {
         self.believed_until = Time::ZERO;
         self.rhythm.forget();
         BootSeen::Restarted
+    }
+}
+
+/// HELLO has no end of its own, so a boot id may have been cut off: one that another begins with is the same start.
+/// Else a device whose HELLO was cut once would be taken for a later start, and all that it says for delayed.
+fn is_same_start(one: &BootId, other: &BootId) -> bool {
+    one.as_str().starts_with(other.as_str()) || other.as_str().starts_with(one.as_str())
+}
+
+fn keep_longer(known: &mut BootId, seen: &BootId) {
+    if known.as_str().len() < seen.as_str().len() {
+        known.clone_from(seen);
     }
 }
 
@@ -309,7 +324,8 @@ impl Peers {
         peer.counted_free = peer.free(now);
         peer.counted_full = peer.full(now);
         let belief = Some(peer.believed_until).filter(|until| peer.others > 0 && *until > now);
-        let look_at = belief.into_iter().chain(peer.stands_until(now, &self.rules, self.attentive_since)).min();
+        let look_at =
+            belief.into_iter().chain(peer.stands_until(now, &self.rules, self.attentive_since)).min();
         if peer.look_at == look_at {
             return;
         }
@@ -630,7 +646,10 @@ impl Peers {
                 "{device}: what it adds to the sum is what it has free"
             );
             let stands = peer.stands(now, &self.rules, self.attentive_since);
-            assert_eq!(peer.standing, stands, "{device}: its standing is what follows from what is known of it");
+            assert_eq!(
+                peer.standing, stands,
+                "{device}: its standing is what follows from what is known of it"
+            );
             let looked_at = peer.look_at.is_none_or(|at| self.beliefs.contains(&(at, device.clone())));
             assert!(looked_at, "{device}: it is looked at when something may change");
             assert!(peer.rhythm.len() <= GAPS, "{device}: its rhythm is of few gaps");
@@ -651,7 +670,8 @@ impl Peers {
         self.beats = Beats::default();
         for (device, peer) in &mut self.book {
             peer.canonical_standing(by, &self.rules);
-            peer.heard = peer.heard.map(|heard| by.past(heard, timing.shell_busy.max(peer.patience(&self.rules))));
+            peer.heard =
+                peer.heard.map(|heard| by.past(heard, timing.shell_busy.max(peer.patience(&self.rules))));
             peer.hello_answered = by.recent(peer.hello_answered, timing.hello_interval);
             peer.believed_until = by.due(peer.believed_until);
             if peer.believed_until <= crate::canonical::Canonical::PRESENT {

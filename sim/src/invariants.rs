@@ -9,7 +9,7 @@ use std::time::Duration;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::Prompts;
 use bidmesh_core::outbox::{OutcomeStatus, RunId};
-use bidmesh_core::wire::{Body, Text};
+use bidmesh_core::wire::{Body, Status, Text};
 use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 
 mod bids;
@@ -19,7 +19,7 @@ mod person;
 pub use books::{Award, Peer, Task, View};
 
 /// Each rule that a world checks, in one line.
-pub const RULES: [(&str, &str); 25] = [
+pub const RULES: [(&str, &str); 26] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
     ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
@@ -36,7 +36,14 @@ pub const RULES: [(&str, &str); 25] = [
     ("S14", "a strict message that was cut off is no message"),
     ("S15", "prompts submitted are those refused, those ended, and those lost with their device"),
     ("S16", "no more runs at once than slots, none with a longer limit than configured"),
-    ("S18", "nobody is called gone who was heard a moment ago, or whom this device could not hear while it slept"),
+    (
+        "S18",
+        "nobody is called gone who was heard a moment ago, or whom this device could not hear while it slept",
+    ),
+    (
+        "S19",
+        "nothing begins to run at a device that must rest: battery, heat, its owner's pause, outside its hours",
+    ),
     ("L1", "a task ends within its bound, whatever happens"),
     ("L2", "after the storm every new prompt is answered by the core that is left"),
     ("L3", "every bid counts or is ignored for a reason, and nothing is held against a device for ever"),
@@ -184,6 +191,9 @@ impl Oracle {
             Input::Ran { run, .. } => {
                 self.views[node].runs.remove(run);
             }
+            Input::SensorsRead(sensors) => self.views[node].sensors = *sensors,
+            Input::Pause { during } => self.views[node].paused = during.is_none(),
+            Input::Resume => self.views[node].paused = false,
             Input::Reconfigured(config) => self.views[node].config = (**config).clone(),
             _ => {}
         }
@@ -264,6 +274,10 @@ impl Oracle {
         let (running, slots, longest) =
             (view.runs.len(), view.config.work.slots, view.config.timing.run_limit);
         let id = view.id.clone();
+        let rests = view.must_rest();
+        self.must(rests.is_none(), "S19", || {
+            format!("{id} begins {label}, and {}", rests.unwrap_or_default())
+        });
         self.must(new || !ours || !remembers, "S7", || format!("{id} runs {label} twice in one start"));
         self.must(running <= usize::from(slots), "S16", || format!("{id} runs {running} with {slots} slots"));
         self.must(limit <= longest, "S16", || format!("{id} runs {label} for up to {limit:?}"));
@@ -361,6 +375,7 @@ impl Oracle {
             }
             Event::PeerHealth { peer, health } => self.health_changed(node, now, peer, *health),
             Event::Equivocation { .. } => self.mark("two devices with one id are noticed"),
+            Event::RunEnded { status: Status::HandedBack, .. } => self.mark("a run is handed back"),
             Event::Overloaded { .. } => self.mark("a message is not sent: too many are owed"),
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),
             Event::Ignored { why, .. } => self.mark(books::ignored(*why)),

@@ -60,6 +60,7 @@ impl Plan {
                 battery: Percent::new(100),
                 charging: Some(false),
                 temperature: None,
+                minute_of_day: None,
             },
             // Tests that are about heartbeats switch them on: the others count messages and wait for quiet.
             config: Config { detection: Detection::OFF, ..Config::default() },

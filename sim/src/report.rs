@@ -12,7 +12,7 @@ use crate::world::Summary;
 use crate::world::fault::{Fault, KINDS, Phase};
 
 /// What must be seen in a campaign of some size, or it has not tested it.
-pub const EXPECTED: [&str; 52] = [
+pub const EXPECTED: [&str; 55] = [
     "a RESULT of an earlier attempt wins",
     "a device is worker and orchestrator at once",
     "a device notices that it slept",
@@ -25,6 +25,7 @@ pub const EXPECTED: [&str; 52] = [
     "a peer leaves in order",
     "a peer that came and went too often is not waited for",
     "a peer's restart is noticed",
+    "a run is handed back",
     "a shell device asks",
     "a submission is refused: client full",
     "a submission is refused: not durable",
@@ -38,8 +39,10 @@ pub const EXPECTED: [&str; 52] = [
     "declined: battery",
     "declined: busy",
     "declined: cancelled before",
+    "declined: heat",
     "declined: leaving",
     "declined: no executor",
+    "declined: outside its hours",
     "declined: paused",
     "declined: stale bid",
     "ignored: award over",

@@ -341,6 +341,7 @@ impl World {
                 battery: Percent::new(battery).filter(|_| !equal && topology.percent(60)),
                 charging: topology.percent(50).then_some(!equal && topology.percent(70)),
                 temperature: None,
+                minute_of_day: None,
             };
             let npu = !equal && topology.percent(30) && !worst;
             let phone = if npu { Phone::Npu } else { Phone::draw(&mut topology) };

@@ -52,7 +52,8 @@ impl Beats {
     pub(super) fn spread(&mut self, device: &DeviceId, peer: &mut Peer, now: Time, rules: &Rules) {
         if peer.beat.is_some_and(|at| at <= now) {
             let latest = SPREAD.min(rules.heartbeat());
-            let after = rules.seed.between(LEAST, latest.max(LEAST), "after sleep", &[device.as_str().as_bytes()]);
+            let after =
+                rules.seed.between(LEAST, latest.max(LEAST), "after sleep", &[device.as_str().as_bytes()]);
             self.set(device, peer, Some(now + after));
         }
     }

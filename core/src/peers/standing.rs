@@ -201,7 +201,8 @@ impl Peers {
 
     /// The changes of standings since they were asked for last.
     pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = Event> {
-        let told = |(peer, standing): (DeviceId, Standing)| Event::PeerHealth { peer, health: standing.health() };
+        let told =
+            |(peer, standing): (DeviceId, Standing)| Event::PeerHealth { peer, health: standing.health() };
         core::mem::take(&mut self.changed).into_iter().map(told)
     }
 

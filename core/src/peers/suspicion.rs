@@ -27,7 +27,8 @@ const DEVIATION_MIN: u64 = 1_000;
 const DEVIATION_OF_MEAN: u64 = 3;
 /// How many thousandths of the deviation a silence lies beyond the mean where the level is 1, 2, 3 …: the quantiles of
 /// the normal distribution at 1 - 10^-level.
-const QUANTILES: [u64; 12] = [1_282, 2_326, 3_090, 3_719, 4_265, 4_753, 5_199, 5_612, 5_998, 6_361, 6_706, 7_034];
+const QUANTILES: [u64; 12] =
+    [1_282, 2_326, 3_090, 3_719, 4_265, 4_753, 5_199, 5_612, 5_998, 6_361, 6_706, 7_034];
 /// The level in tenths at the mean itself, where half of all signs of life have come.
 const LEVEL_AT_MEAN: u64 = 3;
 

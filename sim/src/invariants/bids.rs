@@ -58,10 +58,13 @@ impl Oracle {
         let detection = view.config.detection;
         // The least that three heartbeats, a second apart at least, and the level allow.
         let least = Duration::from_secs(if detection.gone >= 10 { 7 } else { 2 });
-        let least = Some(detection.unreachable).filter(|time| !time.is_zero()).map_or(least, |t| t.min(least));
+        let least =
+            Some(detection.unreachable).filter(|time| !time.is_zero()).map_or(least, |t| t.min(least));
         let recent = sign.filter(|sign| health == Health::Gone && now.since(*sign) < least);
         let id = view.id.clone();
-        self.must(recent.is_none(), "S18", || format!("{id} takes {peer} for gone at {now}, heard at {sign:?}"));
+        self.must(recent.is_none(), "S18", || {
+            format!("{id} takes {peer} for gone at {now}, heard at {sign:?}")
+        });
     }
 
     /// S5: a bid counts while it is handed over, for its sender and once an auction.

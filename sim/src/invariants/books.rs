@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
-use bidmesh_core::input::{Prompts, Written};
+use bidmesh_core::input::{Prompts, Sensors, Written};
 use bidmesh_core::outbox::{Ignored, Outcome, RunId, SendId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Bid, Body, Capacity, Reason, Text};
@@ -43,6 +43,10 @@ pub struct View {
     pub(super) held: BTreeMap<AwardId, DeviceId>,
     /// Submissions lost with a start that kept nothing.
     pub lost: u64,
+    /// What it measured last.
+    pub(super) sensors: Sensors,
+    /// Its owner paused it until further notice.
+    pub(super) paused: bool,
     /// When it woke from sleep last.
     pub(super) woke: Option<Time>,
 }
@@ -136,7 +140,27 @@ impl View {
             runs: BTreeMap::new(),
             held: BTreeMap::new(),
             lost: 0,
+            sensors: Sensors::default(),
+            paused: false,
             woke: None,
+        }
+    }
+
+    /// Why it may not begin anything, by what was last said to it; a pause that ends by itself is left out.
+    pub(super) fn must_rest(&self) -> Option<&'static str> {
+        let (sensors, work) = (&self.sensors, &self.config.work);
+        let low = sensors.battery.is_some_and(|charge| charge < work.battery_min);
+        let outside = |minute| !work.hours.contain(minute);
+        if self.paused {
+            Some("its owner paused it")
+        } else if low && sensors.charging != Some(true) {
+            Some("its battery is low")
+        } else if sensors.temperature.is_some_and(|heat| heat > work.heat_max) {
+            Some("it is too hot")
+        } else if sensors.minute_of_day.is_some_and(outside) {
+            Some("it is outside its hours")
+        } else {
+            None
         }
     }
 
@@ -146,7 +170,7 @@ impl View {
         self.tickets.clear();
         self.answered.clear();
         self.peers.clear();
-        self.woke = None;
+        (self.sensors, self.paused, self.woke) = (Sensors::default(), false, None);
         self.sends.clear();
         self.failed_sends.clear();
         self.begun.clear();
@@ -282,6 +306,7 @@ pub(super) const fn declined(reason: &Reason) -> &'static str {
         Reason::Battery => "declined: battery",
         Reason::Heat => "declined: heat",
         Reason::Paused => "declined: paused",
+        Reason::Hours => "declined: outside its hours",
         Reason::Leaving => "declined: leaving",
         Reason::NoExecutor => "declined: no executor",
         Reason::Stranger => "declined: stranger",

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use bidmesh_core::hours::{Hours, MinuteOfDay};
 use bidmesh_core::input::Sensors;
-use bidmesh_core::load::{Load, Percent};
+use bidmesh_core::load::{DeciCelsius, Load, Percent};
 use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
 use bidmesh_core::snapshot::Health;
@@ -20,7 +21,7 @@ use crate::page::Mark;
 const CALM: Duration = Duration::from_secs(600);
 
 /// So long after the last prompts heartbeats end, so that the mesh may come to rest.
-const LAST_BEATS: Duration = Duration::from_secs(120);
+const LAST_BEATS: Duration = Duration::from_secs(60);
 
 /// Faults that strike now and then, rather than with a message or a run.
 const STRIKING: [Fault; 13] = [
@@ -84,9 +85,24 @@ impl World {
         if !it.liar && !self.faults.has(Fault::EqualMetrics) {
             it.sensors.cpu = it.sensors.cpu.and(Load::from_ppm(load));
         }
-        let sensors = it.sensors;
+        self.feel(node);
+        let sensors = self.nodes[node].sensors;
         if self.is_on(node) {
             self.feed(node, Input::SensorsRead(sensors));
+        }
+    }
+
+    /// Heat and the time of day, from a stream of their own: in the worlds that have them, an hour passes in a minute.
+    pub(super) fn feel(&mut self, node: usize) {
+        let mut choices =
+            Choices::split(self.plan.seed ^ (node as u64) << 32 ^ self.now.as_secs(), "climate");
+        let sensors = &mut self.nodes[node].sensors;
+        if self.plan.warm {
+            sensors.temperature = Some(DeciCelsius(choices.pick([250, 400, 440, 460, 500])));
+        }
+        if self.plan.config.work.hours != Hours::default() {
+            let minute = u16::try_from(self.now.as_secs() % 1_440).unwrap_or(0);
+            sensors.minute_of_day = MinuteOfDay::new(minute / 60, minute % 60);
         }
     }
 
@@ -410,7 +426,13 @@ impl World {
             }
             let it = &mut self.nodes[node];
             it.available = true;
-            it.sensors = Sensors { battery: None, charging: Some(true), temperature: None, ..it.sensors };
+            it.sensors = Sensors {
+                battery: None,
+                charging: Some(true),
+                temperature: None,
+                minute_of_day: None,
+                ..it.sensors
+            };
             match it.power {
                 Power::Off { .. } => {
                     self.start(node);

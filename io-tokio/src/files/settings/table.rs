@@ -191,6 +191,13 @@ static KEYS: &[Key] = &[
         Range::Any,
         "Above this temperature of the battery, work is refused."
     ),
+    key!(
+        "work.at_limit",
+        core.work.at_limit,
+        Range::Any,
+        "What becomes of a prompt that runs when one of these limits is crossed: it is finished, or handed back."
+    ),
+    key!("work.hours", core.work.hours, Range::Any, "When in a day work is taken, in local time."),
     key!("work.task_types", core.work.task_types, Range::Any, "The task types that are run."),
     key!(
         "timing.bid_deadline",
