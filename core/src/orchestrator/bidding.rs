@@ -41,7 +41,7 @@ impl Orchestrator {
         if self.queue.is_empty() || !(room || self.auctions.is_empty()) {
             return None;
         }
-        self.queue.heads().into_iter().find_map(|(place, eligible)| {
+        self.queue.heads(&self.clients, ctx.config.timing.ageing).into_iter().find_map(|(place, eligible)| {
             let (open, free, full) = match &eligible {
                 None => (self.auctions.len(), ctx.peers.free_total(), ctx.peers.anybody_full()),
                 Some(only) => {
@@ -62,6 +62,10 @@ impl Orchestrator {
         let deadline = ctx.now + task.bid_deadline.unwrap_or(ctx.config.timing.bid_deadline);
         let deadline = task.expires.map_or(deadline, |expires| deadline.min(expires));
         let mut auction = Auction::new(ctx.now, deadline);
+        // A task that comes back costs its client no further turn.
+        if task.last_award == 0 && task.fruitless == 0 && task.busy_rounds == 0 {
+            self.clients.turn(&task.client);
+        }
         ctx.chronicle.opened(&task.id, ctx.now, &ctx.config.limits);
         let timing = &ctx.config.timing;
         let waiting = |device: &DeviceId, peer: &crate::peers::Peer| {

@@ -83,12 +83,13 @@ impl Orchestrator {
             if matches!(task.phase, Phase::Queued) {
                 queued += 1;
                 assert!(
-                    self.queue.contains(&task.eligible, task.place(ageing)),
+                    self.queue.contains(&task.eligible, &task.client, task.place(ageing)),
                     "{}: it stands in the queue",
                     task.id
                 );
             }
         }
+        assert_eq!(self.clients.total(), self.tasks.len(), "each open task is some client's");
         assert_eq!(self.queue.len(), queued, "nothing else stands in the queue");
     }
 
