@@ -48,7 +48,7 @@ impl FromStr for MinuteOfDay {
 }
 
 /// Ranges of the day; none at all: always.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Hours {
     /// From the first minute on, up to the second, past midnight if that is earlier.
     ranges: Vec<(MinuteOfDay, MinuteOfDay)>,
@@ -78,6 +78,12 @@ impl fmt::Display for Hours {
         let ranges: Vec<String> =
             self.ranges.iter().map(|(from, to)| alloc::format!("{from}-{to}")).collect();
         f.write_str(&ranges.join(", "))
+    }
+}
+
+impl fmt::Debug for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
