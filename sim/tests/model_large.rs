@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 const A_WHILE: Duration = Duration::from_secs(60);
 
 fn mesh(orchestrators: u8, bidders: u8, shells: u8, budgets: Budgets) -> Mesh {
-    Mesh { orchestrators, bidders, shells, slow_store: false, budgets }
+    Mesh { orchestrators, bidders, shells, slow_store: false, heartbeats: false, budgets }
 }
 
 #[test]

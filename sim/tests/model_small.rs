@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 const NONE: Budgets = Budgets::NONE;
 
 fn mesh(orchestrators: u8, bidders: u8, budgets: Budgets) -> Mesh {
-    Mesh { orchestrators, bidders, shells: 0, slow_store: false, budgets }
+    Mesh { orchestrators, bidders, shells: 0, slow_store: false, heartbeats: false, budgets }
 }
 
 /// Every fault once, one kind at a time, each with what must then be seen.

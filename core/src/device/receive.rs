@@ -47,15 +47,15 @@ impl Running<'_> {
         }
         let address = SocketAddr::new(source.ip(), advertised.port);
         let (now, limit) = (self.protocol.now, self.protocol.config.limits.peers);
+        // Before anything else: whoever speaks is not to be judged by its silence until now.
+        self.heard(from, discover);
         let change = match self.protocol.peers.introduce(from, address, now, limit) {
             Ok(change) => change,
             Err(NotAdmitted::Removed) => return self.ignore(from, Ignored::Removed),
             Err(NotAdmitted::Full) => return self.ignore(from, Ignored::BookFull),
         };
-        if discover {
-            self.protocol.peers.heard(from, now);
-        } else {
-            self.protocol.peers.heartbeat(from, now);
+        if change.book {
+            self.heard(from, discover);
         }
         let Ok(boot) = self.see_boot(from, marker, true) else { return };
         if change.book {
@@ -75,6 +75,12 @@ impl Running<'_> {
         }
         // Whoever waited for this device may be told now.
         self.protocol.bidder.heard(from, now);
+    }
+
+    /// A known device introduced itself. HELLO is its heartbeat; DISCOVER is said when a person wants it.
+    fn heard(&mut self, from: &DeviceId, discover: bool) {
+        let (peers, now) = (&mut self.protocol.peers, self.protocol.now);
+        if discover { peers.heard(from, now) } else { peers.heartbeat(from, now) }
     }
 
     /// What the boot id says of a known device. `Err`: the message is of an earlier start and changes nothing.
