@@ -120,6 +120,9 @@ pub struct Timing {
     pub result_kept: Duration,
     /// How long a TASK without id, or an SLM_PROMPT, is known again by its text.
     pub duplicate_window: Duration,
+    /// When a worker's first text is later than this, and than three times what that device needed last, the second-best
+    /// bidder starts too, if nobody waits for its slot; zero: never.
+    pub hedge: Duration,
     /// HELLO is answered at most this often a peer.
     pub hello_interval: Duration,
     /// Called later than this after its own deadline, a device concludes that it slept.
@@ -160,6 +163,7 @@ impl Default for Timing {
             result_offer_max: s(60),
             result_kept: s(3600),
             duplicate_window: s(10),
+            hedge: Duration::ZERO,
             hello_interval: s(10),
             lateness: s(2),
         }

@@ -26,6 +26,7 @@ pub(crate) mod attempt;
 mod bidding;
 mod canonical;
 mod ending;
+mod hedging;
 pub(crate) mod queue;
 mod restore;
 mod running;

@@ -25,7 +25,10 @@ pub const RULES: [(&str, &str); 26] = [
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
     ("S4", "no bid of a device that surely had a free slot was better than the winner's"),
     ("S5", "a device counts once in an auction, and by a bid of its own"),
-    ("S6", "one attempt is open at a time, numbers rise by one, accepted runs stay within the limit"),
+    (
+        "S6",
+        "one attempt is open at a time, or two while a slow one is hedged; numbers rise, accepted runs stay within the limit",
+    ),
     ("S7", "an award runs once in one start of a device"),
     ("S8", "only a device that was given an award of the task can finish it"),
     ("S9", "nothing panics, and what is written can be read back and written again, byte for byte"),
@@ -343,6 +346,13 @@ impl Oracle {
                     self.must(known || restored, "S8", || {
                         format!("{by} accepts attempt {attempt} of {task}, which it was not given")
                     });
+                }
+            }
+            Event::Hedged { task, attempt, .. } => {
+                self.mark("a slow attempt is hedged");
+                if let Some(book) = self.views[node].tasks.get_mut(task) {
+                    let slow = book.awards.iter_mut().filter(|award| award.attempt == *attempt);
+                    slow.for_each(|award| award.hedged = true);
                 }
             }
             Event::AttemptLost { task, device, attempt, .. } => {

@@ -12,7 +12,7 @@ use crate::world::Summary;
 use crate::world::fault::{Fault, KINDS, Phase};
 
 /// What must be seen in a campaign of some size, or it has not tested it.
-pub const EXPECTED: [&str; 55] = [
+pub const EXPECTED: [&str; 57] = [
     "a RESULT of an earlier attempt wins",
     "a device is worker and orchestrator at once",
     "a device notices that it slept",
@@ -27,6 +27,7 @@ pub const EXPECTED: [&str; 55] = [
     "a peer's restart is noticed",
     "a run is handed back",
     "a shell device asks",
+    "a slow attempt is hedged",
     "a submission is refused: client full",
     "a submission is refused: not durable",
     "a submission is refused: queue full",
@@ -67,6 +68,7 @@ pub const EXPECTED: [&str; 55] = [
     "outcome: failed",
     "outcome: nobody",
     "success on the last attempt",
+    "the second of two attempts is faster",
     "two devices with one id are noticed",
 ];
 

@@ -16,6 +16,7 @@ pub fn describe(event: &Event) -> Line {
         | Event::Refused { .. }
         | Event::Awarded { .. }
         | Event::Accepted { .. }
+        | Event::Hedged { .. }
         | Event::AttemptLost { .. }
         | Event::Resting { .. }
         | Event::Finished { .. } => of_task(event),
@@ -52,6 +53,11 @@ fn of_task(event: &Event) -> Line {
             Line::new("TASK", 0, format!("{task}: goes to {to} (attempt {attempt}): {why}"))
         }
         Event::Accepted { task, by, .. } => Line::new("TASK", 1, format!("{task}: {by} runs it")),
+        Event::Hedged { task, slow, attempt } => {
+            let what =
+                format!("{task}: the first text of {slow} (attempt {attempt}) is late; another starts too");
+            Line::new("TASK", 0, what)
+        }
         Event::AttemptLost { task, device, attempt, why } => {
             Line::new("WARN", 0, format!("{task}: attempt {attempt} at {device} is lost: {why}"))
         }
@@ -156,6 +162,7 @@ mod tests {
                 why: "Device_B won: it has an NPU".into(),
             },
             Event::Accepted { task: task(), by: device(), attempt: 1 },
+            Event::Hedged { task: task(), slow: device(), attempt: 1 },
             Event::AttemptLost { task: task(), device: device(), attempt: 1, why: "went silent".into() },
             Event::Resting { task: task(), until: bidmesh_core::Time::ZERO },
             Event::Finished { task: task(), status: OutcomeStatus::Completed },

@@ -499,7 +499,7 @@ impl Task {
 
 /// The best usable bid of the task's auction that was not awarded yet. Devices that a message failed to reach come
 /// last: a bid in hand is better than nobody.
-fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
+pub(super) fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
     let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) = &task.phase else { return None };
     let validity = ctx.config.timing.bid_validity;
     let bids = auction.asks().filter(|(_, ask)| !ask.spent).filter_map(|(device, ask)| match &ask.answer {

@@ -115,6 +115,13 @@ impl Task {
         if let Phase::Collecting(auction) = &self.phase {
             auction.check();
         }
+        let slow = self.attempts.values().filter(|attempt| matches!(attempt.stage, Stage::Beside(_))).count();
+        assert!(slow <= 1, "{}: one attempt is hedged at a time", self.id);
+        assert!(
+            slow == 0 || !matches!(self.phase, Phase::Queued | Phase::Collecting(_) | Phase::Resting { .. }),
+            "{}: while one is, the task is awarded",
+            self.id
+        );
         for (number, attempt) in &self.attempts {
             assert_eq!(
                 all.awards.get(&attempt.award),
@@ -125,8 +132,8 @@ impl Task {
             let current = matches!(&self.phase, Phase::Awarded { attempt, .. } if attempt == number);
             assert_eq!(
                 current,
-                !matches!(attempt.stage, Stage::Over),
-                "{}: one attempt is open at a time",
+                !matches!(attempt.stage, Stage::Beside(_) | Stage::Over),
+                "{}: one attempt is open at a time, but for a slow one beside it",
                 self.id
             );
         }

@@ -100,7 +100,11 @@ impl Oracle {
         };
         let had_bid = book.counted.contains(to);
         let spent = book.spent.contains(to);
-        let open = book.awards.iter().find(|award| !award.lost).map(|award| award.attempt);
+        let hedging = !view.config.timing.hedge.is_zero();
+        let mut open = book.awards.iter().filter(|award| !award.lost);
+        // One that is slow may run beside this one.
+        let slow = open.clone().filter(|award| award.hedged && hedging).count();
+        let open = open.find(|award| !award.hedged || slow > 1).map(|award| award.attempt);
         let expected = book.awards.last().map(|award| award.attempt + 1);
         let (accepted, limit) = (book.accepted, view.config.limits.attempts);
         let eligible = book.eligible.as_ref().is_none_or(|only| only.contains(to));
@@ -133,7 +137,7 @@ impl Oracle {
         }
         if let Some(book) = self.views[node].tasks.get_mut(task) {
             book.spent.insert(to.clone());
-            book.awards.push(Award { attempt, device: to.clone(), lost: false });
+            book.awards.push(Award { attempt, device: to.clone(), lost: false, hedged: false });
             book.collecting = false;
             book.active_since.get_or_insert(now);
         }

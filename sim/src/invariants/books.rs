@@ -120,6 +120,8 @@ pub struct Award {
     pub device: DeviceId,
     /// Its orchestrator has given it up.
     pub lost: bool,
+    /// It is slow, and another was given beside it.
+    pub hedged: bool,
 }
 
 impl View {

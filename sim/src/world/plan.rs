@@ -135,6 +135,7 @@ impl Plan {
         let mut config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
         let mut detection = Choices::split(seed, "detection");
         resting(&mut Choices::split(seed, "politeness"), &mut config);
+        config.timing.hedge = Duration::from_secs(Choices::split(seed, "hedging").pick([0, 0, 0, 1, 4]));
         config.detection = detecting(&mut detection, faults.has(Fault::OddSettings), devices);
         Self {
             seed,

@@ -485,6 +485,11 @@ impl World {
                     continue;
                 }
                 let there = self.nodes[other].power == Power::On;
+                // What was held back for minutes, or waited while this device slept, may have come just now.
+                let lately = peer.heard.is_some_and(|heard| now.since(heard) < CALM / 2);
+                if !there && lately {
+                    continue;
+                }
                 let believed = matches!(peer.health, Health::Alive | Health::Busy);
                 if there != believed {
                     let (id, health) = (self.nodes[node].id.clone(), peer.health.as_str());

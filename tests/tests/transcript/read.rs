@@ -69,6 +69,7 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "progress_interval" => timing.progress_interval = time()?,
             "ageing" => timing.ageing = time()?,
             "run_limit" => timing.run_limit = time()?,
+            "hedge" => timing.hedge = time()?,
             "heartbeat" => config.detection.heartbeat = time()?,
             "unreachable" => config.detection.unreachable = time()?,
             "damping" => config.detection.damping = time()?,

@@ -374,6 +374,12 @@ static KEYS: &[Key] = &[
         "How long a prompt without an id is known again by its text."
     ),
     key!(
+        "timing.hedge",
+        core.timing.hedge,
+        Range::Time(0, 600_000),
+        "When the first text is later than this, and than three times what the device needed last, the second-best bidder starts too; 0: never."
+    ),
+    key!(
         "timing.hello_interval",
         core.timing.hello_interval,
         Range::Time(100, 3_600_000),
