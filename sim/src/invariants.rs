@@ -168,9 +168,16 @@ impl Oracle {
             Input::Submit(submission) => {
                 self.views[node].tickets.insert(submission.ticket, submission.clone());
             }
-            Input::Received { message: Ok(decoded), .. } => {
-                let from = decoded.message.from.clone();
-                self.views[node].peers.entry(from).or_default().heard = Some(now);
+            Input::Received { source, message: Ok(decoded) } => {
+                // Whoever names an address that is not its own is not believed.
+                let believed = match &decoded.message.body {
+                    Body::Hello(told) | Body::Discover(told) => told.ip.is_none_or(|ip| ip == source.ip()),
+                    _ => true,
+                };
+                if believed {
+                    let from = decoded.message.from.clone();
+                    self.views[node].peers.entry(from).or_default().heard = Some(now);
+                }
                 self.heard(node, now, &decoded.message);
             }
             Input::SendFailed { send, .. } => {

@@ -31,6 +31,8 @@ fn several_kinds_of_fault_to_the_end() {
         mesh(2, 2, 0, Budgets { losses: 1, ..NONE }),
         mesh(2, 2, 0, Budgets { copies: 1, ..NONE }),
         mesh(1, 1, 1, Budgets { crashes: 1, ..copies_and_losses }),
+        Mesh { heartbeats: true, ..mesh(1, 1, 0, Budgets { losses: 1, ..NONE }) },
+        Mesh { heartbeats: true, ..mesh(1, 1, 0, Budgets { copies: 1, ..NONE }) },
     ] {
         let explored = explore(mesh, 2, LIMIT);
         println!("{explored}");

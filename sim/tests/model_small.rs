@@ -91,6 +91,11 @@ fn a_store_that_takes_its_time() {
 }
 
 #[test]
+fn with_heartbeats_which_never_end() {
+    exhausted(Mesh { heartbeats: true, ..mesh(1, 1, NONE) }, &[Mark::Completed]);
+}
+
+#[test]
 fn two_orchestrators_compete_for_two_slots() {
     exhausted(mesh(2, 2, Budgets { losses: 1, ..NONE }), &[Mark::LostThenSuccess, Mark::Rested]);
 }

@@ -106,7 +106,7 @@ fn of_health(peer: &DeviceId, health: Health) -> Line {
         Health::Suspect => "may not be there: auctions ask it and do not wait for it",
         Health::Gone => "is gone, as far as can be known",
         Health::Back => "came and went too often lately: auctions do not wait for it for a while",
-        Health::New | Health::Busy => health.as_str(),
+        Health::New | Health::Busy => "can be reached",
     };
     Line::new("PEER", u8::from(health != Health::Gone), format!("{peer}: {what}"))
 }

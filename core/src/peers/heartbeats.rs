@@ -79,7 +79,8 @@ const LEAST: Duration = Duration::from_millis(1);
 /// and start, so that devices that started together do not beat together.
 fn period(device: &DeviceId, peer: &Peer, rules: &Rules) -> Duration {
     let whole = rules.heartbeat();
-    let whole = if peer.standing == Standing::Gone { whole * SELDOM } else { whole };
+    let seldom = matches!(peer.standing, Standing::Gone | Standing::Left);
+    let whole = if seldom { whole * SELDOM } else { whole };
     rules.seed.between(whole * 3 / 4, whole, "heartbeat", &[device.as_str().as_bytes()]).max(LEAST)
 }
 
