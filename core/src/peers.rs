@@ -231,6 +231,11 @@ impl Peer {
         self.left = false;
     }
 
+    fn is_old(&self, boot: &BootId) -> bool {
+        let present = self.boot.as_ref().or(self.old_boots.back());
+        !present.is_some_and(|present| is_same_start(present, boot)) && self.old_boots.contains(boot)
+    }
+
     fn see_boot(&mut self, boot: &BootId) -> BootSeen {
         if let Some(present) = self.boot.as_mut().filter(|present| is_same_start(present, boot)) {
             keep_longer(present, boot);
@@ -244,7 +249,7 @@ impl Peer {
             self.boot = Some(last);
             return BootSeen::First;
         }
-        if self.old_boots.contains(boot) {
+        if self.is_old(boot) {
             self.old_boot_messages += 1;
             return BootSeen::Old { equivocation: self.old_boot_messages == 3 };
         }
@@ -530,6 +535,11 @@ impl Peers {
             moved
         });
         Ok(Change { book: moved == Some(true), ..Change::default() })
+    }
+
+    /// Whether a message with this boot id is of an earlier start of a known device: it was delayed.
+    pub(crate) fn is_of_old_boot(&self, device: &DeviceId, boot: Option<&BootId>) -> bool {
+        self.book.get(device).zip(boot).is_some_and(|(peer, boot)| peer.is_old(boot))
     }
 
     /// `device` showed the marker with `boot`, or spoke without one where a bidmesh device never does (`None`).

@@ -47,6 +47,11 @@ impl Running<'_> {
         }
         let address = SocketAddr::new(source.ip(), advertised.port);
         let (now, limit) = (self.protocol.now, self.protocol.config.limits.peers);
+        if self.protocol.peers.is_of_old_boot(from, marker.map(|marker| &marker.boot)) {
+            // Where it was then says nothing about where it is.
+            let _ = self.see_boot(from, marker, true);
+            return;
+        }
         // Before anything else: whoever speaks is not to be judged by its silence until now.
         self.heard(from, discover);
         let change = match self.protocol.peers.introduce(from, address, now, limit) {
