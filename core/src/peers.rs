@@ -233,7 +233,8 @@ impl Peer {
 
     fn is_old(&self, boot: &BootId) -> bool {
         let present = self.boot.as_ref().or(self.old_boots.back());
-        !present.is_some_and(|present| is_same_start(present, boot)) && self.old_boots.contains(boot)
+        let before = || self.old_boots.iter().any(|old| is_same_start(old, boot));
+        !present.is_some_and(|present| is_same_start(present, boot)) && before()
     }
 
     fn see_boot(&mut self, boot: &BootId) -> BootSeen {

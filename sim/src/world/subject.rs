@@ -45,7 +45,7 @@ defects! {
     CopiesCounted "copies-counted" "a copy of a bid counts as another device's bid" "S5" "S3",
     CopiesRun "copies-run" "a copy of a TASK runs again" "S7" "S16",
     ReportedTwice "reported-twice" "each outcome is reported twice" "S1",
-    LostWake "lost-wake" "nobody wakes the device when a worker is silent" "L1" "L5",
+    LostWake "lost-wake" "nobody wakes the device when a worker is silent" "L1" "L5" "L9",
     WorstWins "worst-wins" "the worst bid wins" "S4",
     WrongPrompt "wrong-prompt" "a worker runs the prompt that it ran before" "S2",
     UnknownFirst "unknown-first" "a bid without a load counts as an idle device's" "S4",
