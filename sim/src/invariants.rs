@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::Prompts;
-use bidmesh_core::outbox::{OutcomeStatus, RunId};
+use bidmesh_core::outbox::{Ignored, OutcomeStatus, RunId};
 use bidmesh_core::wire::{Body, Status, Text};
 use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 
@@ -176,7 +176,8 @@ impl Oracle {
                 };
                 if believed {
                     let from = decoded.message.from.clone();
-                    self.views[node].peers.entry(from).or_default().heard = Some(now);
+                    let book = self.views[node].peers.entry(from).or_default();
+                    (book.heard_before, book.heard) = (book.heard, Some(now));
                 }
                 self.heard(node, now, &decoded.message);
             }
@@ -395,6 +396,12 @@ impl Oracle {
             Event::RunEnded { status: Status::HandedBack, .. } => self.mark("a run is handed back"),
             Event::Overloaded { .. } => self.mark("a message is not sent: too many are owed"),
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),
+            Event::Ignored { from: Some(from), why: Ignored::OldBoot } => {
+                // It was delayed: what it says is of long ago.
+                let book = self.views[node].peers.entry(from.clone()).or_default();
+                book.heard = book.heard_before;
+                self.mark(books::ignored(Ignored::OldBoot));
+            }
             Event::Ignored { why, .. } => self.mark(books::ignored(*why)),
             Event::PeerChanged { restarted: true, .. } => self.mark("a peer's restart is noticed"),
             Event::PeerLeft { peer } => {

@@ -62,6 +62,8 @@ pub struct Peer {
     pub(super) full: Option<Time>,
     /// When it was heard last.
     pub(super) heard: Option<Time>,
+    /// The time before that.
+    pub(super) heard_before: Option<Time>,
 }
 
 /// A task as its orchestrator must treat it.
