@@ -27,6 +27,9 @@ use suspicion::{Flaps, Rhythm};
 /// Older boot ids that are remembered of a peer, so that delayed messages change nothing.
 const OLD_BOOTS: usize = 4;
 
+/// So many messages of an older start in a row, and none of the present one: it is the present one.
+const OLD_BOOTS_IN_A_ROW: u32 = 5;
+
 /// The address book.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Peers {
@@ -60,8 +63,10 @@ pub(crate) struct Peer {
     /// Present start, if it ever showed the marker; `None` makes it a shell device.
     pub(crate) boot: Option<BootId>,
     old_boots: VecDeque<BootId>,
-    /// Messages of an older boot since the present one showed itself.
+    /// Messages of an older boot since the present one showed itself first …
     old_boot_messages: u32,
+    /// … and since it did so last.
+    old_boots_in_a_row: u32,
     pub(crate) heard: Option<Time>,
     /// Since when sends fail, if nothing was heard or delivered since.
     pub(crate) failing: Option<Time>,
@@ -163,6 +168,7 @@ impl Peer {
             boot: None,
             old_boots: VecDeque::new(),
             old_boot_messages: 0,
+            old_boots_in_a_row: 0,
             heard: None,
             failing: None,
             silent: false,
@@ -240,6 +246,7 @@ impl Peer {
     fn see_boot(&mut self, boot: &BootId) -> BootSeen {
         if let Some(present) = self.boot.as_mut().filter(|present| is_same_start(present, boot)) {
             keep_longer(present, boot);
+            self.old_boots_in_a_row = 0;
             return BootSeen::Present;
         }
         if self.boot.is_none()
@@ -251,10 +258,15 @@ impl Peer {
             return BootSeen::First;
         }
         if self.is_old(boot) {
-            self.old_boot_messages += 1;
-            return BootSeen::Old { equivocation: self.old_boot_messages == 3 };
+            self.old_boot_messages = self.old_boot_messages.saturating_add(1);
+            self.old_boots_in_a_row += 1;
+            if self.old_boots_in_a_row < OLD_BOOTS_IN_A_ROW {
+                return BootSeen::Old { equivocation: self.old_boot_messages == 3 };
+            }
+            // Only what was delayed taught this device the other one, in the wrong order.
+            self.old_boots.retain(|old| !is_same_start(old, boot));
         }
-        self.old_boot_messages = 0;
+        (self.old_boot_messages, self.old_boots_in_a_row) = (0, 0);
         let Some(old) = self.boot.replace(boot.clone()) else { return BootSeen::First };
         self.old_boots.push_back(old);
         if self.old_boots.len() > OLD_BOOTS {

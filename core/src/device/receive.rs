@@ -47,10 +47,11 @@ impl Running<'_> {
         }
         let address = SocketAddr::new(source.ip(), advertised.port);
         let (now, limit) = (self.protocol.now, self.protocol.config.limits.peers);
+        let mut seen = None;
         if self.protocol.peers.is_of_old_boot(from, marker.map(|marker| &marker.boot)) {
             // Where it was then says nothing about where it is.
-            let _ = self.see_boot(from, marker, true);
-            return;
+            let Ok(present) = self.see_boot(from, marker, true) else { return };
+            seen = present;
         }
         // Before anything else: whoever speaks is not to be judged by its silence until now.
         self.heard(from, discover);
@@ -63,6 +64,7 @@ impl Running<'_> {
             self.heard(from, discover);
         }
         let Ok(boot) = self.see_boot(from, marker, true) else { return };
+        let boot = seen.or(boot);
         if change.book {
             self.count_awards(from);
             let peers = self.protocol.peers.lines();
