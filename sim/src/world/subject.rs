@@ -66,7 +66,7 @@ defects! {
     PilesUp "piles-up" "a device that says that it is full counts as free" "L4" "S4",
     NeverForgiven "never-forgiven" "a device that could not be reached once is never heard again" "L3",
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
-    HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "L9",
+    HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
 }
 
