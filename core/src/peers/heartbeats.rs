@@ -11,7 +11,8 @@ use super::{Peer, Peers, Rules};
 use crate::id::DeviceId;
 use crate::time::Time;
 
-/// A peer that is gone is tried so many times more seldom: it says HELLO itself when it starts again.
+/// A peer that is gone and cannot be reached is tried so many times more seldom: it says HELLO itself when it starts
+/// again. One that can be reached and says nothing may have been told something wrong about this device.
 const SELDOM: u32 = 8;
 /// After sleep the heartbeats that are due leave within this time.
 const SPREAD: Duration = Duration::from_secs(10);
@@ -79,7 +80,7 @@ const LEAST: Duration = Duration::from_millis(1);
 /// and start, so that devices that started together do not beat together.
 fn period(device: &DeviceId, peer: &Peer, rules: &Rules) -> Duration {
     let whole = rules.heartbeat();
-    let seldom = matches!(peer.standing, Standing::Gone | Standing::Left);
+    let seldom = peer.left || (peer.standing == Standing::Gone && peer.failing.is_some());
     let whole = if seldom { whole * SELDOM } else { whole };
     rules.seed.between(whole * 3 / 4, whole, "heartbeat", &[device.as_str().as_bytes()]).max(LEAST)
 }
