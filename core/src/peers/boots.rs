@@ -79,7 +79,14 @@ impl Peers {
         now: Time,
     ) -> Option<BootSeen> {
         self.edit(device, now, |peer| match boot {
-            Some(boot) => Some(peer.see_boot(boot)),
+            Some(boot) => {
+                let seen = peer.see_boot(boot);
+                if !matches!(seen, BootSeen::Old { .. }) {
+                    // Before its standing is looked at: what speaks is there.
+                    peer.heard_now(now);
+                }
+                Some(seen)
+            }
             None => {
                 // It was wiped, or runs the shell listener again: from here on it is a shell device.
                 if let Some(old) = peer.boot.take() {
