@@ -485,15 +485,14 @@ impl World {
                     continue;
                 }
                 let there = self.nodes[other].power == Power::On;
-                // Where both moved and a delayed message told each of an old place, neither finds the other by itself.
+                // What was held back for minutes, or waited while this device slept, may have come just now: from who is
+                // dead, or of where the peer was long ago.
+                let lately = peer.heard.is_some_and(|heard| now.since(heard) < CALM / 2);
+                let moved = there && peer.address != self.nodes[other].address;
+                // Where both were told of an old place of the other, neither finds the other by itself.
                 let knows_me = self.nodes[other].subject.device().snapshot(now).peers;
                 let knows_me = knows_me.iter().any(|it| it.address == self.nodes[node].address);
-                if there && peer.address != self.nodes[other].address && !knows_me {
-                    continue;
-                }
-                // What was held back for minutes, or waited while this device slept, may have come just now.
-                let lately = peer.heard.is_some_and(|heard| now.since(heard) < CALM / 2);
-                if !there && lately {
+                if (lately && (!there || moved)) || (moved && !knows_me) {
                     continue;
                 }
                 let believed = matches!(peer.health, Health::Alive | Health::Busy);
