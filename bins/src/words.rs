@@ -104,7 +104,7 @@ pub fn peers(peers: &[Peer]) -> String {
             peer.device_id.clone(),
             peer.address.clone(),
             peer.dialect.replace('_', " "),
-            peer.health.clone(),
+            health(peer),
             peer.heard_ms_ago
                 .map_or_else(|| "never".into(), |millis| format!("{} ago", duration::words(millis))),
             peer.free.to_string(),
@@ -114,6 +114,14 @@ pub fn peers(peers: &[Peer]) -> String {
         ]);
     }
     table.render(0)
+}
+
+/// Its health; where its silence is unusual, how much.
+fn health(peer: &Peer) -> String {
+    match peer.suspicion {
+        Some(level) if level >= 1.0 => format!("{} ({level:.1})", peer.health),
+        _ => peer.health.clone(),
+    }
 }
 
 /// The address book of a device that does not run.

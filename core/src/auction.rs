@@ -67,7 +67,7 @@ pub(crate) enum Answer {
 pub(crate) enum Waiting {
     /// From the first attempt to reach it.
     Patient(Duration),
-    /// It is suspect: asked, but not waited for.
+    /// It is suspect, gone or only just back: asked, but not waited for.
     NotAtAll,
     /// It is known to be full: not even asked.
     Skipped,

@@ -11,7 +11,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::canonical::Renewal;
-use crate::config::Config;
+use crate::config::{AtLimit, Config};
 use crate::context::Context;
 use crate::id::{AwardId, BidId, DeviceId};
 use crate::input::{Executor, RunOutcome, Sensors};
@@ -39,6 +39,7 @@ pub(crate) struct Bidder {
     sensors: Sensors,
     executor: Executor,
     paused: Option<Paused>,
+    crossed: Crossed,
     /// When running work is handed back, since the device leaves.
     leave_by: Option<Time>,
     last_run: u64,
@@ -50,7 +51,45 @@ enum Paused {
     UntilResumed,
 }
 
+/// Limits that were crossed and are not yet well behind: at the limit itself a device would come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+struct Crossed {
+    battery: bool,
+    heat: bool,
+}
+
+/// So much more than the limit ends a refusal for the battery, in percent, unless it charges.
+const BATTERY_MARGIN: u8 = 3;
+/// So much less than the limit ends a refusal for heat, in tenths of a degree.
+const HEAT_MARGIN: i16 = 30;
+
+impl Crossed {
+    fn look(&mut self, sensors: &Sensors, work: &crate::config::Work) {
+        let least = work.battery_min.value();
+        self.battery = sensors.charging != Some(true)
+            && sensors.battery.is_some_and(|charge| {
+                let enough = least.saturating_add(if self.battery { BATTERY_MARGIN } else { 0 }).min(100);
+                // With a limit of nothing at all there is none.
+                least > 0 && charge.value() < enough
+            });
+        self.heat = sensors.temperature.is_some_and(|heat| {
+            let margin = if self.heat { HEAT_MARGIN } else { 0 };
+            heat.0 > work.heat_max.0.saturating_sub(margin)
+        });
+    }
+}
+
 impl Bidder {
+    /// Compares what was measured with the limits.
+    pub(crate) fn look_at_limits(&mut self, config: &Config) {
+        self.crossed.look(&self.sensors, &config.work);
+    }
+
+    /// Whether what runs is handed back, since the device must rest.
+    fn spares_itself(&self, config: &Config) -> bool {
+        config.work.at_limit == AtLimit::HandBack && (self.crossed.battery || self.crossed.heat)
+    }
+
     pub(crate) fn sensors_read(&mut self, sensors: Sensors) {
         self.sensors = sensors;
     }
@@ -107,17 +146,18 @@ impl Bidder {
 
     /// Why work is refused that would be refused tomorrow, too: everything but a lack of slots.
     pub(crate) fn lasting_refusal(&self, config: &Config) -> Option<Reason> {
-        let battery_low = self.sensors.battery.is_some_and(|charge| charge < config.work.battery_min)
-            && self.sensors.charging != Some(true);
+        let outside = self.sensors.minute_of_day.is_some_and(|minute| !config.work.hours.contain(minute));
         if self.leave_by.is_some() {
             Some(Reason::Leaving)
         } else if self.paused.is_some() {
             Some(Reason::Paused)
+        } else if outside {
+            Some(Reason::Hours)
         } else if !self.executor.available {
             Some(Reason::NoExecutor)
-        } else if battery_low {
+        } else if self.crossed.battery {
             Some(Reason::Battery)
-        } else if self.sensors.temperature.is_some_and(|heat| heat > config.work.heat_max) {
+        } else if self.crossed.heat {
             Some(Reason::Heat)
         } else {
             None

@@ -6,6 +6,7 @@
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 
+use crate::hours::Hours;
 use crate::id::DeviceId;
 use crate::load::{DeciCelsius, Percent};
 use crate::policy::Policy;
@@ -15,6 +16,8 @@ use crate::policy::Policy;
 pub struct Config {
     /// As an orchestrator: how long to wait for what.
     pub timing: Timing,
+    /// How the death of a peer is noticed.
+    pub detection: Detection,
     /// As a worker: what it takes on.
     pub work: Work,
     /// How many of everything are kept.
@@ -33,6 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             timing: Timing::default(),
+            detection: Detection::default(),
             work: Work::default(),
             limits: Limits::default(),
             policy: Policy::NpuFirst,
@@ -116,6 +120,9 @@ pub struct Timing {
     pub result_kept: Duration,
     /// How long a TASK without id, or an SLM_PROMPT, is known again by its text.
     pub duplicate_window: Duration,
+    /// When a worker's first text is later than this, and than three times what that device needed last, the second-best
+    /// bidder starts too, if nobody waits for its slot; zero: never.
+    pub hedge: Duration,
     /// HELLO is answered at most this often a peer.
     pub hello_interval: Duration,
     /// Called later than this after its own deadline, a device concludes that it slept.
@@ -156,8 +163,47 @@ impl Default for Timing {
             result_offer_max: s(60),
             result_kept: s(3600),
             duplicate_window: s(10),
+            hedge: Duration::ZERO,
             hello_interval: s(10),
             lateness: s(2),
+        }
+    }
+}
+
+/// How it is noticed that a peer is not there any more (`core/src/peers/suspicion.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Detection {
+    /// A bidmesh peer that was told nothing for this long gets a HELLO as a sign of life; half as often on a battery.
+    /// Zero: never, and then no peer's silence means anything.
+    pub heartbeat: Duration,
+    /// The level from which a silent peer is suspect, 1 to 12: it is wrong once in 10^level heartbeats.
+    pub suspect: u8,
+    /// The level from which it is gone.
+    pub gone: u8,
+    /// A peer that could not be reached for this long, nor was heard, is gone, too; zero: never for that reason.
+    pub unreachable: Duration,
+    /// The half-life of what is held against a peer that comes and goes; zero: nothing is.
+    pub damping: Duration,
+}
+
+impl Detection {
+    /// Nothing but failed messages counts.
+    pub const OFF: Self = Self {
+        heartbeat: Duration::ZERO,
+        suspect: 5,
+        gone: 10,
+        unreachable: Duration::ZERO,
+        damping: Duration::ZERO,
+    };
+}
+
+impl Default for Detection {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(30),
+            unreachable: Duration::from_secs(120),
+            damping: Duration::from_secs(120),
+            ..Self::OFF
         }
     }
 }
@@ -171,6 +217,10 @@ pub struct Work {
     pub battery_min: Percent,
     /// Above this temperature, work is refused.
     pub heat_max: DeciCelsius,
+    /// What becomes of a prompt that runs when one of these two limits is crossed.
+    pub at_limit: AtLimit,
+    /// When in a day work is taken.
+    pub hours: Hours,
     /// Task types that are run.
     pub task_types: BTreeSet<alloc::string::String>,
 }
@@ -182,9 +232,21 @@ impl Default for Work {
             // 20 % is below 100: the constructor cannot refuse it.
             battery_min: Percent::new(20).unwrap_or(Percent::ZERO),
             heat_max: DeciCelsius(450),
+            at_limit: AtLimit::Finish,
+            hours: Hours::default(),
             task_types: BTreeSet::from([alloc::string::String::from(crate::wire::TASK_TYPE_INFERENCE)]),
         }
     }
+}
+
+/// What a worker does with a prompt that runs when its battery is low or it is too hot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum AtLimit {
+    /// It is run to its end; nothing new is taken.
+    #[default]
+    Finish,
+    /// It is stopped and handed back: another device begins anew.
+    HandBack,
 }
 
 /// How many of everything are kept. At a limit the newcomer is refused, or the oldest forgotten, as each line says.

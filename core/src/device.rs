@@ -238,6 +238,7 @@ impl Device {
         let line = |what, size, limit| Usage { what, size, limit };
         Vec::from([
             line("peers", protocol.peers.len(), limits.peers),
+            line("gaps", protocol.peers.gaps(), limits.peers.saturating_mul(crate::peers::GAPS)),
             line("removed_peers", protocol.peers.removed_len(), limits.removed_peers),
             line("tasks", protocol.orchestrator.len(), limits.tasks),
             line("closed_tasks", protocol.orchestrator.closed_len(), limits.closed_tasks),
@@ -282,6 +283,7 @@ impl Device {
     pub fn check(&self) {
         let protocol = &self.protocol;
         protocol.peers.check(protocol.now);
+        assert!(!protocol.peers.owes_news(), "changes are told before the next input");
         protocol.mail.check();
         protocol.bidder.check();
         protocol.orchestrator.check(protocol.config.timing.ageing);
@@ -358,6 +360,7 @@ impl Running<'_> {
         self.out.events.push(Event::Slept { late_ms: crate::orchestrator::millis(late) });
         let timing = &self.protocol.config.timing;
         self.protocol.mail.grace(self.protocol.now, timing.accept);
+        self.protocol.peers.slept(self.protocol.now);
         self.orchestrate(|this, ctx| this.grace(ctx));
     }
 
@@ -487,6 +490,7 @@ impl Running<'_> {
             let now = self.protocol.now;
             self.update_local();
             self.protocol.peers.advance(now);
+            self.beat();
             self.work(|this, ctx| this.advance(ctx));
             self.update_local();
             self.orchestrate(|this, ctx| this.advance(ctx));
@@ -505,14 +509,35 @@ impl Running<'_> {
                 self.message_from_myself(message);
             }
             if !more {
+                self.out.events.extend(self.protocol.peers.take_changes());
                 return;
+            }
+        }
+    }
+
+    /// Signs of life to whoever was told nothing for a while.
+    fn beat(&mut self) {
+        let now = self.protocol.now;
+        let give_up_at = now + self.protocol.config.timing.patience_refused;
+        for to in self.protocol.peers.due_heartbeats(now) {
+            let Protocol { me, config, mail, leaving, .. } = &*self.protocol;
+            // Work goes first, and a greeting that is on its way already will do.
+            let crowded = mail.len() > config.limits.outgoing / 2;
+            let greeted = mail.has(|device, purpose| *device == to && matches!(purpose, Purpose::Hello));
+            if me.address.is_some() && leaving.is_none() && !crowded && !greeted {
+                let body = me.hello();
+                self.post(Draft { to, address: None, body, purpose: Purpose::Hello, give_up_at });
             }
         }
     }
 
     /// How this device is as a worker, as its own orchestrator sees it.
     fn update_local(&mut self) {
-        let Protocol { me, config, bidder, peers, .. } = &mut *self.protocol;
+        let Protocol { me, config, now, bidder, peers, .. } = &mut *self.protocol;
+        bidder.look_at_limits(config);
+        // A heartbeat wakes the radio.
+        let saving = bidder.sensors().charging == Some(false);
+        peers.configure(config, saving, me.seed, *now);
         let usable = bidder.lasting_refusal(config).is_none();
         peers.set_local(usable, bidder.slots(config), bidder.running_for_others(&me.id));
     }

@@ -9,6 +9,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::hours::MinuteOfDay;
 use crate::id::{DeviceId, TaskId};
 use crate::load::{DeciCelsius, Load, Percent};
 use crate::outbox::{RunId, SendId, Sequence};
@@ -301,6 +302,8 @@ pub struct Sensors {
     pub charging: Option<bool>,
     /// The battery's or processor's temperature.
     pub temperature: Option<DeciCelsius>,
+    /// The local time of day, for the owner's working hours; nothing else is decided by a wall clock.
+    pub minute_of_day: Option<MinuteOfDay>,
 }
 
 /// What runs prompts on this device.

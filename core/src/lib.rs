@@ -27,6 +27,7 @@ mod context;
 pub mod decision;
 mod device;
 pub mod draw;
+pub mod hours;
 pub mod id;
 pub mod input;
 pub mod load;

@@ -26,6 +26,7 @@ pub(crate) mod attempt;
 mod bidding;
 mod canonical;
 mod ending;
+mod hedging;
 pub(crate) mod queue;
 mod restore;
 mod running;
@@ -33,7 +34,7 @@ mod shown;
 mod view;
 
 use attempt::{Attempt, Stage};
-use queue::{Eligible, Place, Queue};
+use queue::{Clients, Eligible, Place, Queue};
 
 /// Awards of one task that a RESULT may still come from; beyond, the oldest that is over is forgotten.
 const ATTEMPTS_REMEMBERED: usize = 16;
@@ -48,7 +49,7 @@ pub(crate) struct Orchestrator {
     /// Ended tasks, oldest first, so that a key or an id is recognised.
     closed: VecDeque<Closed>,
     closed_bytes: usize,
-    clients: BTreeMap<Text, usize>,
+    clients: Clients,
     /// Awards at shell devices that nobody waits for: the slot stays taken until an answer or this moment.
     lingering: BTreeMap<AwardId, (DeviceId, Time)>,
     /// The number of the task that was taken on last.
@@ -240,8 +241,8 @@ impl Orchestrator {
 
     fn admits(&self, ctx: &Context<'_>, submission: &Submission) -> Result<(), Refusal> {
         let limits = &ctx.config.limits;
-        let of_client =
-            submission.client.as_ref().and_then(|client| self.clients.get(client)).copied().unwrap_or(0);
+        // Only who gives a name can be told that it has too many.
+        let of_client = if submission.client.is_some() { self.clients.open(&submission.client) } else { 0 };
         let known = |device: &DeviceId| ctx.is_me(device) || ctx.peers.get(device).is_some();
         if self.leaving {
             Err(Refusal::Leaving)
@@ -328,9 +329,7 @@ impl Orchestrator {
         if let Some(key) = &task.key {
             self.by_key.insert(key.clone(), task.id.clone());
         }
-        if let Some(client) = &task.client {
-            *self.clients.entry(client.clone()).or_default() += 1;
-        }
+        self.clients.add(&task.client);
         self.index(&task, ctx.config.timing.ageing);
         self.tasks.insert(task.number, Box::new(task));
     }
@@ -362,7 +361,7 @@ impl Orchestrator {
             self.waiting_for_store.insert(sequence, task.number);
         }
         match &task.phase {
-            Phase::Queued => self.queue.insert(&task.eligible, task.place(ageing)),
+            Phase::Queued => self.queue.insert(&task.eligible, &task.client, task.place(ageing)),
             Phase::Collecting(_) => {
                 self.auctions.insert(task.number);
             }
@@ -384,7 +383,7 @@ impl Orchestrator {
             self.waiting_for_store.remove(&sequence);
         }
         match &task.phase {
-            Phase::Queued => self.queue.remove(&task.eligible, task.place(ageing)),
+            Phase::Queued => self.queue.remove(&task.eligible, &task.client, task.place(ageing)),
             Phase::Collecting(_) => {
                 self.auctions.remove(&task.number);
             }
@@ -403,14 +402,7 @@ impl Orchestrator {
         for attempt in task.attempts.values() {
             self.awards.remove(&attempt.award);
         }
-        if let Some(client) = &task.client
-            && let Some(count) = self.clients.get_mut(client)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.clients.remove(client);
-            }
-        }
+        self.clients.remove(&task.client);
     }
 
     /// Everything whose time has come, and every auction that may open.
@@ -481,8 +473,8 @@ impl Orchestrator {
     /// Ageing was changed: every place in the queue is another.
     pub(crate) fn requeue(&mut self, before: Duration, after: Duration) {
         for task in self.tasks.values().filter(|task| matches!(task.phase, Phase::Queued)) {
-            self.queue.remove(&task.eligible, task.place(before));
-            self.queue.insert(&task.eligible, task.place(after));
+            self.queue.remove(&task.eligible, &task.client, task.place(before));
+            self.queue.insert(&task.eligible, &task.client, task.place(after));
         }
     }
 

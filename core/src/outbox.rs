@@ -387,6 +387,15 @@ pub enum Event {
         /// The number of the award.
         attempt: u32,
     },
+    /// The winner's first text is late, and it is not given up: another device starts beside it.
+    Hedged {
+        /// Of this task.
+        task: TaskId,
+        /// Who is slow.
+        slow: DeviceId,
+        /// The number of its award.
+        attempt: u32,
+    },
     /// An attempt ended without a good result.
     AttemptLost {
         /// Of this task.
@@ -448,6 +457,13 @@ pub enum Event {
     PeerLeft {
         /// Which.
         peer: DeviceId,
+    },
+    /// What is believed of a device's being there has changed: `alive`, `suspect`, `gone` or `back`.
+    PeerHealth {
+        /// Which.
+        peer: DeviceId,
+        /// What is believed now.
+        health: crate::snapshot::Health,
     },
     /// Two devices seem to use one id: their boot ids alternate.
     Equivocation {

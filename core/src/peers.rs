@@ -12,12 +12,19 @@ use core::time::Duration;
 use crate::canonical::Renewal;
 use crate::config::{Admit, Config, Timing};
 use crate::id::{BootId, DeviceId};
-use crate::snapshot::{Health, PeerSnapshot};
 use crate::time::Time;
 use crate::wire::{Bid, Capacity, Dialect, Speed};
 
-/// Older boot ids that are remembered of a peer, so that delayed messages change nothing.
-const OLD_BOOTS: usize = 4;
+mod boots;
+mod heartbeats;
+mod standing;
+mod suspicion;
+
+pub(crate) use boots::BootSeen;
+use heartbeats::Beats;
+use standing::{Rules, Standing};
+pub(crate) use suspicion::GAPS;
+use suspicion::{Flaps, Rhythm};
 
 /// The address book.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -33,8 +40,15 @@ pub(crate) struct Peers {
     free: u64,
     /// Derived: how many devices are known to be full.
     full: usize,
-    /// Derived: when a belief ends and the peer must be looked at again.
+    /// Derived: when a belief or a standing ends and the peer must be looked at again.
     beliefs: BTreeSet<(Time, DeviceId)>,
+    /// Derived from the settings: when whose silence means what.
+    rules: Rules,
+    beats: Beats,
+    /// When this device woke from sleep last: what it could not hear before is held against nobody.
+    attentive_since: Option<Time>,
+    /// Whose standing has changed; empty between two inputs.
+    changed: Vec<(DeviceId, Standing)>,
 }
 
 /// One device of the address book.
@@ -45,13 +59,25 @@ pub(crate) struct Peer {
     /// Present start, if it ever showed the marker; `None` makes it a shell device.
     pub(crate) boot: Option<BootId>,
     old_boots: VecDeque<BootId>,
-    /// Messages of an older boot since the present one showed itself.
+    /// Messages of an older boot since the present one showed itself first …
     old_boot_messages: u32,
+    /// … and since it did so last.
+    old_boots_in_a_row: u32,
     pub(crate) heard: Option<Time>,
     /// Since when sends fail, if nothing was heard or delivered since.
     pub(crate) failing: Option<Time>,
     /// It lost an award by silence and has not been heard since.
     silent: bool,
+    /// It said goodbye and has not been heard since.
+    left: bool,
+    rhythm: Rhythm,
+    flaps: Flaps,
+    /// What follows from all of these; changes with time alone, too.
+    standing: Standing,
+    /// When a message to it was delivered last, if it gets heartbeats.
+    told: Option<Time>,
+    /// When it is owed a heartbeat unless it was told something meanwhile; `None`: it gets none.
+    beat: Option<Time>,
     /// HELLO was delivered to this address since we started.
     pub(crate) greeted: bool,
     hello_answered: Option<Time>,
@@ -71,6 +97,8 @@ pub(crate) struct Peer {
     /// Derived: what it adds to the sums.
     counted_free: u16,
     counted_full: bool,
+    /// Derived: when it must be looked at again.
+    look_at: Option<Time>,
 }
 
 /// A BID_REQUEST on its way to a shell device, or waiting for the bid.
@@ -109,18 +137,6 @@ pub(crate) struct Change {
     pub(crate) boot: bool,
 }
 
-/// What a boot id says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BootSeen {
-    Present,
-    First,
-    Restarted,
-    /// Delayed; the third in a row means that two devices use one id.
-    Old {
-        equivocation: bool,
-    },
-}
-
 /// Why a device does not come into the address book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
@@ -136,9 +152,16 @@ impl Peer {
             boot: None,
             old_boots: VecDeque::new(),
             old_boot_messages: 0,
+            old_boots_in_a_row: 0,
             heard: None,
             failing: None,
             silent: false,
+            left: false,
+            rhythm: Rhythm::default(),
+            flaps: Flaps::default(),
+            standing: Standing::New,
+            told: None,
+            beat: None,
             greeted: false,
             hello_answered: None,
             bid: None,
@@ -151,6 +174,7 @@ impl Peer {
             probe_exempt: false,
             counted_free: 0,
             counted_full: false,
+            look_at: None,
         }
     }
 
@@ -158,8 +182,14 @@ impl Peer {
         self.boot.is_some()
     }
 
+    /// Something failed, or it was silent for longer than it ever is: it is asked, but no slot is believed free there.
     pub(crate) fn suspect(&self) -> bool {
-        self.failing.is_some() || self.silent
+        self.standing.is_doubted()
+    }
+
+    /// Whether an auction waits for its answer.
+    pub(crate) fn waited_for(&self) -> bool {
+        !self.suspect() && self.standing != Standing::Back
     }
 
     /// Refuses now, but was heard a short while ago: a shell device that works for somebody else.
@@ -188,31 +218,7 @@ impl Peer {
         self.heard = Some(now);
         self.failing = None;
         self.silent = false;
-    }
-
-    fn see_boot(&mut self, boot: &BootId) -> BootSeen {
-        if self.boot.as_ref() == Some(boot) {
-            return BootSeen::Present;
-        }
-        if self.boot.is_none() && self.old_boots.back() == Some(boot) {
-            // It spoke once without its marker (a HELLO that was cut off is a shell device's): it was there all along.
-            self.old_boots.pop_back();
-            self.boot = Some(boot.clone());
-            return BootSeen::First;
-        }
-        if self.old_boots.contains(boot) {
-            self.old_boot_messages += 1;
-            return BootSeen::Old { equivocation: self.old_boot_messages == 3 };
-        }
-        self.old_boot_messages = 0;
-        let Some(old) = self.boot.replace(boot.clone()) else { return BootSeen::First };
-        self.old_boots.push_back(old);
-        if self.old_boots.len() > OLD_BOOTS {
-            self.old_boots.pop_front();
-        }
-        // What it said about its load was said by a start that is over.
-        self.believed_until = Time::ZERO;
-        BootSeen::Restarted
+        self.left = false;
     }
 }
 
@@ -251,7 +257,6 @@ impl Peers {
         change: impl FnOnce(&mut Peer) -> R,
     ) -> Option<R> {
         let peer = self.book.get_mut(device)?;
-        self.beliefs.remove(&(peer.believed_until, device.clone()));
         let result = change(peer);
         self.count(device, now);
         Some(result)
@@ -259,12 +264,26 @@ impl Peers {
 
     fn count(&mut self, device: &DeviceId, now: Time) {
         let Some(peer) = self.book.get_mut(device) else { return };
+        if peer.stand(now, &self.rules, self.attentive_since) {
+            self.changed.push((device.clone(), peer.standing));
+        }
+        self.beats.arm(device, peer, now, &self.rules);
         self.free = self.free + u64::from(peer.free(now)) - u64::from(peer.counted_free);
         self.full = self.full + usize::from(peer.full(now)) - usize::from(peer.counted_full);
         peer.counted_free = peer.free(now);
         peer.counted_full = peer.full(now);
-        if peer.others > 0 && peer.believed_until > now {
-            self.beliefs.insert((peer.believed_until, device.clone()));
+        let belief = Some(peer.believed_until).filter(|until| peer.others > 0 && *until > now);
+        let look_at =
+            belief.into_iter().chain(peer.stands_until(now, &self.rules, self.attentive_since)).min();
+        if peer.look_at == look_at {
+            return;
+        }
+        if let Some(before) = peer.look_at {
+            self.beliefs.remove(&(before, device.clone()));
+        }
+        peer.look_at = look_at;
+        if let Some(at) = look_at {
+            self.beliefs.insert((at, device.clone()));
         }
     }
 
@@ -272,24 +291,31 @@ impl Peers {
         if let Some(peer) = self.book.remove(device) {
             self.free -= u64::from(peer.counted_free);
             self.full -= usize::from(peer.counted_full);
-            self.beliefs.remove(&(peer.believed_until, device.clone()));
+            if let Some(at) = peer.look_at {
+                self.beliefs.remove(&(at, device.clone()));
+            }
+            self.beats.forget(device, &peer);
             self.order.retain(|id| id != device);
         }
     }
 
-    /// Ends beliefs whose time is over.
+    /// Ends beliefs and standings whose time is over.
     pub(crate) fn advance(&mut self, now: Time) {
         while let Some((until, device)) = self.beliefs.first().cloned() {
             if until > now {
                 break;
             }
             self.beliefs.pop_first();
+            if let Some(peer) = self.book.get_mut(&device) {
+                peer.look_at = None;
+            }
             self.count(&device, now);
         }
     }
 
     pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
-        self.beliefs.first().map(|(until, _)| (*until, "a peer's word about its load is no longer believed"))
+        let belief = self.beliefs.first().map(|(until, _)| (*until, "what is believed of a peer ends"));
+        belief.into_iter().chain(self.beats.deadline()).min_by_key(|(at, _)| *at)
     }
 
     pub(crate) fn set_local(&mut self, usable: bool, slots: u16, others: u16) {
@@ -364,9 +390,25 @@ impl Peers {
         self.edit(device, now, |peer| peer.heard_now(now));
     }
 
+    /// HELLO came from `device`: if nothing was heard before it for a while, that while is part of its rhythm.
+    pub(crate) fn heartbeat(&mut self, device: &DeviceId, now: Time) {
+        let (attentive_since, silence_counts) = (self.attentive_since, self.rules.counts_silence());
+        self.edit(device, now, |peer| {
+            // A gap that this device slept through says nothing about the peer.
+            let since = peer.heard.filter(|heard| attentive_since.is_none_or(|since| *heard >= since));
+            if let (Some(since), true, true) = (since, silence_counts, peer.is_bidmesh()) {
+                peer.rhythm.note(now.since(since));
+            }
+            peer.heard_now(now);
+        });
+    }
+
     /// A message to `device` arrived.
     pub(crate) fn delivered(&mut self, device: &DeviceId, now: Time) {
-        self.edit(device, now, |peer| peer.failing = None);
+        self.edit(device, now, |peer| {
+            peer.failing = None;
+            peer.told = peer.beat.map(|_| now);
+        });
     }
 
     /// A message to `device`, sent at `sent`, could not be delivered. What was heard since then says more.
@@ -381,6 +423,11 @@ impl Peers {
     /// `device` lost an award of ours by silence.
     pub(crate) fn silent(&mut self, device: &DeviceId, now: Time) {
         self.edit(device, now, |peer| peer.silent = true);
+    }
+
+    /// `device` said goodbye.
+    pub(crate) fn left(&mut self, device: &DeviceId, now: Time) {
+        self.edit(device, now, |peer| peer.left = true);
     }
 
     /// What `device` said about its load, with a bid or a refusal. `retry_after` makes it full for that long.
@@ -432,30 +479,6 @@ impl Peers {
             moved
         });
         Ok(Change { book: moved == Some(true), ..Change::default() })
-    }
-
-    /// `device` showed the marker with `boot`, or spoke without one where a bidmesh device never does (`None`).
-    pub(crate) fn see_boot(
-        &mut self,
-        device: &DeviceId,
-        boot: Option<&BootId>,
-        now: Time,
-    ) -> Option<BootSeen> {
-        self.edit(device, now, |peer| match boot {
-            Some(boot) => Some(peer.see_boot(boot)),
-            None => {
-                // It was wiped, or runs the shell listener again: from here on it is a shell device.
-                if let Some(old) = peer.boot.take() {
-                    peer.old_boots.push_back(old);
-                    if peer.old_boots.len() > OLD_BOOTS {
-                        peer.old_boots.pop_front();
-                    }
-                    peer.slots = 1;
-                }
-                None
-            }
-        })
-        .flatten()
     }
 
     /// Whether HELLO to `device` is due as an answer; remembers that it is given.
@@ -532,34 +555,6 @@ impl Peers {
         self.order.iter().filter_map(|id| self.book.get(id).map(|peer| (id.clone(), peer.address))).collect()
     }
 
-    pub(crate) fn snapshot(&self, now: Time, config: &Config) -> Vec<PeerSnapshot> {
-        let health = |peer: &Peer| match peer {
-            peer if peer.suspect() && peer.shell_busy(now, &config.timing) => Health::Busy,
-            peer if peer.suspect() => Health::Suspect,
-            peer if peer.full(now) => Health::Busy,
-            Peer { heard: None, .. } => Health::New,
-            _ => Health::Alive,
-        };
-        let line = |device: &DeviceId| {
-            let peer = self.book.get(device)?;
-            Some(PeerSnapshot {
-                device: device.clone(),
-                address: peer.address,
-                dialect: self.dialect(device, config),
-                boot: peer.boot.clone(),
-                health: health(peer),
-                heard: peer.heard,
-                bid: peer.bid.as_ref().map(|(_, bid)| bid.clone()),
-                speed: peer.speed,
-                bid_at: peer.bid.as_ref().map(|(at, _)| *at),
-                awards: peer.awards,
-                free: peer.free(now),
-                listed: peer.listed,
-            })
-        };
-        self.order.iter().filter_map(line).collect()
-    }
-
     /// The derived sums equal what they are derived from.
     pub(crate) fn check(&self, now: Time) {
         let free: u64 = self.book.values().map(|peer| u64::from(peer.counted_free)).sum();
@@ -575,7 +570,18 @@ impl Peers {
                 peer.free(now),
                 "{device}: what it adds to the sum is what it has free"
             );
+            let stands = peer.stands(now, &self.rules, self.attentive_since);
+            assert_eq!(
+                peer.standing, stands,
+                "{device}: its standing is what follows from what is known of it"
+            );
+            let looked_at = peer.look_at.is_none_or(|at| self.beliefs.contains(&(at, device.clone())));
+            assert!(looked_at, "{device}: it is looked at when something may change");
+            assert!(peer.rhythm.len() <= GAPS, "{device}: its rhythm is of few gaps");
         }
+        let looks = self.book.values().filter(|peer| peer.look_at.is_some()).count();
+        assert_eq!(self.beliefs.len(), looks, "nobody is looked at twice");
+        self.beats.check(&self.book);
         assert_eq!(self.order.len(), self.book.len(), "each peer has one place in the order");
         assert!(self.order.iter().all(|id| self.book.contains_key(id)), "and only peers have one");
     }
@@ -584,9 +590,13 @@ impl Peers {
 impl Peers {
     /// Without its history (`crate::canonical`). What was measured or said for people only is left out.
     pub(crate) fn canonical(&mut self, by: &Renewal, timing: &Timing) {
-        for peer in self.book.values_mut() {
-            peer.heard = peer.heard.map(|heard| by.past(heard, timing.shell_busy));
-            peer.failing = peer.failing.map(|_| Time::ZERO);
+        self.attentive_since = self.attentive_since.map(|since| by.past(since, timing.shell_busy));
+        self.beliefs.clear();
+        self.beats = Beats::default();
+        for (device, peer) in &mut self.book {
+            peer.canonical_standing(by, &self.rules);
+            peer.heard =
+                peer.heard.map(|heard| by.past(heard, timing.shell_busy.max(peer.patience(&self.rules))));
             peer.hello_answered = by.recent(peer.hello_answered, timing.hello_interval);
             peer.believed_until = by.due(peer.believed_until);
             if peer.believed_until <= crate::canonical::Canonical::PRESENT {
@@ -600,9 +610,12 @@ impl Peers {
             }
             peer.bid = None;
             peer.speed = None;
+            peer.look_at = peer.look_at.map(|at| by.due(at));
+            self.beliefs.extend(peer.look_at.map(|at| (at, device.clone())));
+            peer.told = peer.told.map(|told| by.past(told, self.rules.heartbeat()));
+            peer.beat = peer.beat.map(|at| by.due(at));
+            self.beats.extend(peer.beat.map(|at| (at, device.clone())));
         }
-        let due = |(until, device): (Time, DeviceId)| (by.due(until), device);
-        self.beliefs = core::mem::take(&mut self.beliefs).into_iter().map(due).collect();
     }
 }
 

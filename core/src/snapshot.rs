@@ -68,6 +68,9 @@ pub struct PeerSnapshot {
     pub boot: Option<BootId>,
     /// In one word.
     pub health: Health,
+    /// How unusual its present silence is, in tenths: 50 is longer than all but one in 100,000 of its heartbeats.
+    /// `None`: its rhythm is not known.
+    pub suspicion: Option<u16>,
     /// When it was heard last.
     pub heard: Option<Time>,
     /// Its last bid.
@@ -94,8 +97,26 @@ pub enum Health {
     Alive,
     /// All its slots are taken, as far as is known.
     Busy,
-    /// Something failed since it was heard; asked, but not waited for.
+    /// Something failed since it was heard, or it is silent for unusually long; asked, but not waited for.
     Suspect,
+    /// The same for so long that it is probably not there, or it said goodbye; asked, but not waited for.
+    Gone,
+    /// Heard again, but it came and went too often lately: asked, but not waited for.
+    Back,
+}
+
+impl Health {
+    /// As in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Alive => "alive",
+            Self::Busy => "busy",
+            Self::Suspect => "suspect",
+            Self::Gone => "gone",
+            Self::Back => "back",
+        }
+    }
 }
 
 /// An open task.

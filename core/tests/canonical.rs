@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bidmesh_core::canonical::Canonical;
+use bidmesh_core::config::Detection;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{BootId, DeviceId};
 use bidmesh_core::input::{Executor, RunOutcome, Written};
@@ -24,7 +25,9 @@ struct Played {
 impl Played {
     fn new() -> Self {
         let me = Identity { device: id("A"), address: Some(address(1)) };
-        let device = Device::new(me, Seed::from(1), Config::default(), Restored::default());
+        // A heartbeat is always pending.
+        let config = Config { detection: Detection::OFF, ..Config::default() };
+        let device = Device::new(me, Seed::from(1), config, Restored::default());
         let mut played = Self { device, now: Duration::ZERO, runs: Vec::new() };
         played.input(Input::PeersEdited(vec![(id("B"), address(2))]));
         let executor = Executor { available: true, ..Executor::default() };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bidmesh_core::config::Admit;
+use bidmesh_core::config::{Admit, Detection};
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{Executor, Priority, RunOutcome, SendFailure, Sensors, Written};
@@ -570,7 +570,11 @@ impl<'a> World<'a> {
 /// Small limits, so that few bytes reach them.
 fn config(choices: &mut Choices<'_>) -> Config {
     let how = choices.byte();
-    let mut config = Config::default();
+    // Heartbeats would go on for ever, and a world must come to rest.
+    let mut config = Config { detection: Detection::OFF, ..Config::default() };
+    if how & 128 != 0 {
+        config.detection = Detection { heartbeat: Duration::ZERO, ..Detection::default() };
+    }
     config.work.slots = 1 + u16::from(how & 1);
     config.policy = if how & 2 != 0 { Policy::Weighted } else { Policy::NpuFirst };
     config.prompt_in_bid_request = how & 4 != 0;

@@ -17,12 +17,19 @@ mod system;
 mod termux;
 
 use async_trait::async_trait;
+use bidmesh_core::hours::MinuteOfDay;
 use bidmesh_core::input::Sensors as Reading;
 use serde::Serialize;
 
 pub use fixed::FixedSensors;
 pub use heat::HeatSource;
 pub use system::{SystemSensors, SystemSensorsOptions};
+
+/// The local time of day: the zone is that of the system, of `TZ` or of Android's setting, else UTC.
+fn minute_of_day() -> Option<MinuteOfDay> {
+    let now = jiff::Zoned::now();
+    MinuteOfDay::new(now.hour().unsigned_abs().into(), now.minute().unsigned_abs().into())
+}
 
 /// Reads what can be measured.
 #[async_trait]

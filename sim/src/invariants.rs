@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::Prompts;
-use bidmesh_core::outbox::{OutcomeStatus, RunId};
-use bidmesh_core::wire::{Body, Text};
+use bidmesh_core::outbox::{Ignored, OutcomeStatus, RunId};
+use bidmesh_core::wire::{Body, Status, Text};
 use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 
 mod bids;
@@ -19,13 +19,16 @@ mod person;
 pub use books::{Award, Peer, Task, View};
 
 /// Each rule that a world checks, in one line.
-pub const RULES: [(&str, &str); 23] = [
+pub const RULES: [(&str, &str); 26] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
     ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
     ("S4", "no bid of a device that surely had a free slot was better than the winner's"),
     ("S5", "a device counts once in an auction, and by a bid of its own"),
-    ("S6", "one attempt is open at a time, numbers rise by one, accepted runs stay within the limit"),
+    (
+        "S6",
+        "one attempt is open at a time, or two while a slow one is hedged; numbers rise, accepted runs stay within the limit",
+    ),
     ("S7", "an award runs once in one start of a device"),
     ("S8", "only a device that was given an award of the task can finish it"),
     ("S9", "nothing panics, and what is written can be read back and written again, byte for byte"),
@@ -36,6 +39,14 @@ pub const RULES: [(&str, &str); 23] = [
     ("S14", "a strict message that was cut off is no message"),
     ("S15", "prompts submitted are those refused, those ended, and those lost with their device"),
     ("S16", "no more runs at once than slots, none with a longer limit than configured"),
+    (
+        "S18",
+        "nobody is called gone who was heard a moment ago, or whom this device could not hear while it slept",
+    ),
+    (
+        "S19",
+        "nothing begins to run at a device that must rest: battery, heat, its owner's pause, outside its hours",
+    ),
     ("L1", "a task ends within its bound, whatever happens"),
     ("L2", "after the storm every new prompt is answered by the core that is left"),
     ("L3", "every bid counts or is ignored for a reason, and nothing is held against a device for ever"),
@@ -43,6 +54,7 @@ pub const RULES: [(&str, &str); 23] = [
     ("L5", "when the load stops, nothing is left to do"),
     ("L6", "without faults a task costs few messages"),
     ("L8", "a device answers or ignores every question at once, whatever it runs"),
+    ("L9", "with heartbeats every device knows after ten quiet minutes which of its peers are there"),
 ];
 
 /// A rule that does not hold.
@@ -156,7 +168,19 @@ impl Oracle {
             Input::Submit(submission) => {
                 self.views[node].tickets.insert(submission.ticket, submission.clone());
             }
-            Input::Received { message: Ok(decoded), .. } => self.heard(node, now, &decoded.message),
+            Input::Received { source, message: Ok(decoded) } => {
+                // Whoever names an address that is not its own is not believed.
+                let believed = match &decoded.message.body {
+                    Body::Hello(told) | Body::Discover(told) => told.ip.is_none_or(|ip| ip == source.ip()),
+                    _ => true,
+                };
+                if believed {
+                    let from = decoded.message.from.clone();
+                    let book = self.views[node].peers.entry(from).or_default();
+                    (book.heard_before, book.heard) = (book.heard, Some(now));
+                }
+                self.heard(node, now, &decoded.message);
+            }
             Input::SendFailed { send, .. } => {
                 let view = &mut self.views[node];
                 view.failed_sends.insert(*send);
@@ -178,6 +202,9 @@ impl Oracle {
             Input::Ran { run, .. } => {
                 self.views[node].runs.remove(run);
             }
+            Input::SensorsRead(sensors) => self.views[node].sensors = *sensors,
+            Input::Pause { during } => self.views[node].paused = during.is_none(),
+            Input::Resume => self.views[node].paused = false,
             Input::Reconfigured(config) => self.views[node].config = (**config).clone(),
             _ => {}
         }
@@ -258,6 +285,10 @@ impl Oracle {
         let (running, slots, longest) =
             (view.runs.len(), view.config.work.slots, view.config.timing.run_limit);
         let id = view.id.clone();
+        let rests = view.must_rest();
+        self.must(rests.is_none(), "S19", || {
+            format!("{id} begins {label}, and {}", rests.unwrap_or_default())
+        });
         self.must(new || !ours || !remembers, "S7", || format!("{id} runs {label} twice in one start"));
         self.must(running <= usize::from(slots), "S16", || format!("{id} runs {running} with {slots} slots"));
         self.must(limit <= longest, "S16", || format!("{id} runs {label} for up to {limit:?}"));
@@ -325,6 +356,13 @@ impl Oracle {
                     });
                 }
             }
+            Event::Hedged { task, attempt, .. } => {
+                self.mark("a slow attempt is hedged");
+                if let Some(book) = self.views[node].tasks.get_mut(task) {
+                    let slow = book.awards.iter_mut().filter(|award| award.attempt == *attempt);
+                    slow.for_each(|award| award.hedged = true);
+                }
+            }
             Event::AttemptLost { task, device, attempt, .. } => {
                 // Perhaps by silence: whether it is there is in doubt until it is heard again.
                 self.views[node].peers.entry(device.clone()).or_default().failed = Some(now);
@@ -349,10 +387,21 @@ impl Oracle {
                     self.mark("a device is worker and orchestrator at once");
                 }
             }
-            Event::Slept { .. } => self.mark("a device notices that it slept"),
+            Event::Slept { .. } => {
+                self.views[node].woke = Some(now);
+                self.mark("a device notices that it slept");
+            }
+            Event::PeerHealth { peer, health } => self.health_changed(node, now, peer, *health),
             Event::Equivocation { .. } => self.mark("two devices with one id are noticed"),
+            Event::RunEnded { status: Status::HandedBack, .. } => self.mark("a run is handed back"),
             Event::Overloaded { .. } => self.mark("a message is not sent: too many are owed"),
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),
+            Event::Ignored { from: Some(from), why: Ignored::OldBoot } => {
+                // It was delayed: what it says is of long ago.
+                let book = self.views[node].peers.entry(from.clone()).or_default();
+                book.heard = book.heard_before;
+                self.mark(books::ignored(Ignored::OldBoot));
+            }
             Event::Ignored { why, .. } => self.mark(books::ignored(*why)),
             Event::PeerChanged { restarted: true, .. } => self.mark("a peer's restart is noticed"),
             Event::PeerLeft { peer } => {

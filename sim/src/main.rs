@@ -137,6 +137,9 @@ struct ModelArguments {
     /// Records are written later than others act.
     #[arg(long)]
     slow_store: bool,
+    /// Devices give each other signs of life.
+    #[arg(long)]
+    heartbeats: bool,
     /// Messages that are copied.
     #[arg(long, default_value_t = 0)]
     copies: u8,
@@ -392,11 +395,11 @@ fn herd(devices: usize) -> ExitCode {
 }
 
 fn model(arguments: &ModelArguments) -> ExitCode {
-    let ModelArguments { orchestrators, bidders, shells, slow_store, .. } = *arguments;
+    let ModelArguments { orchestrators, bidders, shells, slow_store, heartbeats, .. } = *arguments;
     let ModelArguments { copies, losses, doubts, lates, wakes, .. } = *arguments;
     let ModelArguments { errors, hangs, crashes, cancels, texts, .. } = *arguments;
     let budgets = Budgets { copies, losses, doubts, lates, wakes, errors, hangs, crashes, cancels, texts };
-    let mesh = Mesh { orchestrators, bidders, shells, slow_store, budgets };
+    let mesh = Mesh { orchestrators, bidders, shells, slow_store, heartbeats, budgets };
     if let Some(address) = arguments.explore {
         say!("{mesh}: http://{address}/ until this is interrupted");
         MeshModel::new(mesh).checker().serve(address);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use bidmesh_core::config::Detection;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::{Prompts, Sensors as Reading};
@@ -59,8 +60,10 @@ impl Plan {
                 battery: Percent::new(100),
                 charging: Some(false),
                 temperature: None,
+                minute_of_day: None,
             },
-            config: Config::default(),
+            // Tests that are about heartbeats switch them on: the others count messages and wait for quiet.
+            config: Config { detection: Detection::OFF, ..Config::default() },
             disk: false,
             rough: None,
         }

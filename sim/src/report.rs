@@ -12,16 +12,22 @@ use crate::world::Summary;
 use crate::world::fault::{Fault, KINDS, Phase};
 
 /// What must be seen in a campaign of some size, or it has not tested it.
-pub const EXPECTED: [&str; 48] = [
+pub const EXPECTED: [&str; 57] = [
     "a RESULT of an earlier attempt wins",
     "a device is worker and orchestrator at once",
     "a device notices that it slept",
     "a message comes from another address than its sender's",
     "a message is mended",
     "a message is not sent: too many are owed",
+    "a peer is gone",
+    "a peer is suspect",
+    "a peer is there again",
     "a peer leaves in order",
+    "a peer that came and went too often is not waited for",
     "a peer's restart is noticed",
+    "a run is handed back",
     "a shell device asks",
+    "a slow attempt is hedged",
     "a submission is refused: client full",
     "a submission is refused: not durable",
     "a submission is refused: queue full",
@@ -34,8 +40,10 @@ pub const EXPECTED: [&str; 48] = [
     "declined: battery",
     "declined: busy",
     "declined: cancelled before",
+    "declined: heat",
     "declined: leaving",
     "declined: no executor",
+    "declined: outside its hours",
     "declined: paused",
     "declined: stale bid",
     "ignored: award over",
@@ -60,6 +68,7 @@ pub const EXPECTED: [&str; 48] = [
     "outcome: failed",
     "outcome: nobody",
     "success on the last attempt",
+    "the second of two attempts is faster",
     "two devices with one id are noticed",
 ];
 

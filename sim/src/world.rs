@@ -112,6 +112,8 @@ enum Happens {
     Reunite,
     Heal,
     AskAgain,
+    /// Heartbeats end.
+    FallSilent,
     /// A shell device ends what it did in that start.
     ShellDone(usize, u64, Box<shells::Job>),
     /// A person of a shell device asks.
@@ -349,6 +351,7 @@ impl World {
                 battery: Percent::new(battery).filter(|_| !equal && topology.percent(60)),
                 charging: topology.percent(50).then_some(!equal && topology.percent(70)),
                 temperature: None,
+                minute_of_day: None,
             };
             let npu = !equal && topology.percent(30) && !worst;
             let phone = if npu { Phone::Npu } else { Phone::draw(&mut topology) };
@@ -516,6 +519,7 @@ impl World {
             Happens::Reunite => self.links.part(Vec::new()),
             Happens::Heal => self.heal(),
             Happens::AskAgain => self.ask_again(),
+            Happens::FallSilent => self.fall_silent(),
             Happens::ShellDone(shell, boot, job) => self.shell_done(shell, boot, *job),
             Happens::ShellAsks(shell) => self.shell_asks(shell),
         }

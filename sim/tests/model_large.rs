@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 const A_WHILE: Duration = Duration::from_secs(60);
 
 fn mesh(orchestrators: u8, bidders: u8, shells: u8, budgets: Budgets) -> Mesh {
-    Mesh { orchestrators, bidders, shells, slow_store: false, budgets }
+    Mesh { orchestrators, bidders, shells, slow_store: false, heartbeats: false, budgets }
 }
 
 #[test]
@@ -31,6 +31,8 @@ fn several_kinds_of_fault_to_the_end() {
         mesh(2, 2, 0, Budgets { losses: 1, ..NONE }),
         mesh(2, 2, 0, Budgets { copies: 1, ..NONE }),
         mesh(1, 1, 1, Budgets { crashes: 1, ..copies_and_losses }),
+        Mesh { heartbeats: true, ..mesh(1, 1, 0, Budgets { losses: 1, ..NONE }) },
+        Mesh { heartbeats: true, ..mesh(1, 1, 0, Budgets { copies: 1, ..NONE }) },
     ] {
         let explored = explore(mesh, 2, LIMIT);
         println!("{explored}");

@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 const NONE: Budgets = Budgets::NONE;
 
 fn mesh(orchestrators: u8, bidders: u8, budgets: Budgets) -> Mesh {
-    Mesh { orchestrators, bidders, shells: 0, slow_store: false, budgets }
+    Mesh { orchestrators, bidders, shells: 0, slow_store: false, heartbeats: false, budgets }
 }
 
 /// Every fault once, one kind at a time, each with what must then be seen.
@@ -88,6 +88,11 @@ fn a_store_that_takes_its_time() {
     exhausted(slow(Budgets { copies: 1, ..NONE }), &[Mark::DuplicateIgnored, Mark::AwardOver]);
     exhausted(slow(Budgets { losses: 1, ..NONE }), &[Mark::LostThenSuccess]);
     exhausted(slow(Budgets { cancels: 1, ..NONE }), &[Mark::Cancelled, Mark::CancelStopped]);
+}
+
+#[test]
+fn with_heartbeats_which_never_end() {
+    exhausted(Mesh { heartbeats: true, ..mesh(1, 1, NONE) }, &[Mark::Completed]);
 }
 
 #[test]

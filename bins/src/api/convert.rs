@@ -11,7 +11,7 @@ use bidmesh_core::input::{Executor, Priority, Prompts, Sensors};
 use bidmesh_core::load::{Load, Percent};
 use bidmesh_core::outbox::Outcome;
 use bidmesh_core::policy::Ranked;
-use bidmesh_core::snapshot::{Health, PeerSnapshot, RunSnapshot, Snapshot, TaskSnapshot, Usage};
+use bidmesh_core::snapshot::{PeerSnapshot, RunSnapshot, Snapshot, TaskSnapshot, Usage};
 use bidmesh_core::wire::{Bid, Dialect, Speed};
 use bidmesh_core::{Submission, Time};
 
@@ -161,6 +161,7 @@ impl Peer {
             dialect: "unknown".into(),
             boot: None,
             health: "unknown".into(),
+            suspicion: None,
             heard_ms_ago: None,
             bid: None,
             bid_ms_ago: None,
@@ -182,13 +183,8 @@ impl Peer {
             }
             .into(),
             boot: peer.boot.as_ref().map(ToString::to_string),
-            health: match peer.health {
-                Health::New => "new",
-                Health::Alive => "alive",
-                Health::Busy => "busy",
-                Health::Suspect => "suspect",
-            }
-            .into(),
+            health: peer.health.as_str().into(),
+            suspicion: peer.suspicion.map(|tenths| f64::from(tenths) / 10.0),
             heard_ms_ago: peer.heard.map(|then| age(now, then)),
             bid: peer.bid.as_ref().map(BidView::from),
             bid_ms_ago: peer.bid_at.map(|then| age(now, then)),

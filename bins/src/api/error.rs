@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use bidmesh_core::outbox::Refusal;
 use bidmesh_io_tokio::driver::{Ended, Refused};
@@ -50,7 +51,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let retry_after = self.body.error.retry_after_ms;
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(millis) = retry_after {
+            // Whole seconds, rounded up: sooner is too soon.
+            response.headers_mut().insert(RETRY_AFTER, millis.div_ceil(1_000).into());
+        }
+        response
     }
 }
 
@@ -89,5 +96,20 @@ impl From<JsonRejection> for ApiError {
             }
             _ => Self::new(rejection.status(), "bad_request", rejection.body_text()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_when_to_come_again_in_both_ways() {
+        let refused = Refused { why: Refusal::QueueFull, retry_after_ms: Some(2_001) };
+        let response = ApiError::from(refused).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers().get(RETRY_AFTER).unwrap(), "3");
+        let refused = Refused { why: Refusal::EmptyPrompt, retry_after_ms: None };
+        assert_eq!(ApiError::from(refused).into_response().headers().get(RETRY_AFTER), None);
     }
 }

@@ -184,8 +184,10 @@ pub struct Peer {
     /// `bidmesh`, `shell` or `shell_literal`.
     pub dialect: String,
     pub boot: Option<String>,
-    /// `new`, `alive`, `busy` or `suspect`; `unknown` where no device runs that could tell.
+    /// `new`, `alive`, `busy`, `suspect`, `gone` or `back`; `unknown` where no device runs that could tell.
     pub health: String,
+    /// How unusual its silence is: 5 is longer than all but one in 100,000 of its heartbeats; null without a rhythm.
+    pub suspicion: Option<f64>,
     pub heard_ms_ago: Option<u64>,
     pub bid: Option<BidView>,
     pub bid_ms_ago: Option<u64>,

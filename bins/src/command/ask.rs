@@ -64,7 +64,7 @@ pub struct Ask {
     #[arg(long, value_name = "DEVICE")]
     pub to: Vec<bidmesh_core::id::DeviceId>,
     /// Let this device on a phone ask, not the one of this machine; it is started if it does not run
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["detach", "file"])]
     pub on: Option<bidmesh_core::id::DeviceId>,
     #[command(flatten)]
     pub map: MapFlag,

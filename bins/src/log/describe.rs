@@ -1,7 +1,9 @@
 //! What a device noticed, as lines of its log.
 
 use bidmesh_core::Event;
+use bidmesh_core::id::DeviceId;
 use bidmesh_core::outbox::Ignored;
+use bidmesh_core::snapshot::Health;
 
 use super::Line;
 
@@ -14,12 +16,14 @@ pub fn describe(event: &Event) -> Line {
         | Event::Refused { .. }
         | Event::Awarded { .. }
         | Event::Accepted { .. }
+        | Event::Hedged { .. }
         | Event::AttemptLost { .. }
         | Event::Resting { .. }
         | Event::Finished { .. } => of_task(event),
         Event::RunStarted { .. } | Event::RunEnded { .. } | Event::Declined { .. } => of_work(event),
         Event::PeerChanged { .. }
         | Event::PeerLeft { .. }
+        | Event::PeerHealth { .. }
         | Event::Equivocation { .. }
         | Event::WrongSource { .. } => of_peers(event),
         Event::TextReceived { from, text } => Line::new("TEXT", 0, format!("{from}: {text}")),
@@ -49,6 +53,11 @@ fn of_task(event: &Event) -> Line {
             Line::new("TASK", 0, format!("{task}: goes to {to} (attempt {attempt}): {why}"))
         }
         Event::Accepted { task, by, .. } => Line::new("TASK", 1, format!("{task}: {by} runs it")),
+        Event::Hedged { task, slow, attempt } => {
+            let what =
+                format!("{task}: the first text of {slow} (attempt {attempt}) is late; another starts too");
+            Line::new("TASK", 0, what)
+        }
         Event::AttemptLost { task, device, attempt, why } => {
             Line::new("WARN", 0, format!("{task}: attempt {attempt} at {device} is lost: {why}"))
         }
@@ -75,6 +84,7 @@ fn of_peers(event: &Event) -> Line {
             let how = if *restarted { "was restarted, " } else { "" };
             Line::new("PEER", 0, format!("{peer}: {how}is at {address}"))
         }
+        Event::PeerHealth { peer, health } => of_health(peer, *health),
         Event::PeerLeft { peer } => Line::new("PEER", 0, format!("{peer}: left in order")),
         Event::Equivocation { peer } => Line::new(
             "WARN",
@@ -88,6 +98,17 @@ fn of_peers(event: &Event) -> Line {
         }
         _ => unnamed(event),
     }
+}
+
+fn of_health(peer: &DeviceId, health: Health) -> Line {
+    let what = match health {
+        Health::Alive => "is there again",
+        Health::Suspect => "may not be there: auctions ask it and do not wait for it",
+        Health::Gone => "is gone, as far as can be known",
+        Health::Back => "came and went too often lately: auctions do not wait for it for a while",
+        Health::New | Health::Busy => "can be reached",
+    };
+    Line::new("PEER", u8::from(health != Health::Gone), format!("{peer}: {what}"))
 }
 
 /// Reached only if a group above and its function disagree: then the event still shows.
@@ -120,7 +141,7 @@ fn ignored(why: Ignored) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bidmesh_core::id::{DeviceId, TaskId};
+    use bidmesh_core::id::TaskId;
     use bidmesh_core::outbox::{OutcomeStatus, RunId};
     use bidmesh_core::wire::{Reason, Status};
     use std::time::UNIX_EPOCH;
@@ -141,6 +162,7 @@ mod tests {
                 why: "Device_B won: it has an NPU".into(),
             },
             Event::Accepted { task: task(), by: device(), attempt: 1 },
+            Event::Hedged { task: task(), slow: device(), attempt: 1 },
             Event::AttemptLost { task: task(), device: device(), attempt: 1, why: "went silent".into() },
             Event::Resting { task: task(), until: bidmesh_core::Time::ZERO },
             Event::Finished { task: task(), status: OutcomeStatus::Completed },
@@ -149,6 +171,10 @@ mod tests {
             Event::Declined { from: device(), reason: Reason::Busy },
             Event::PeerChanged { peer: device(), address, restarted: true },
             Event::PeerLeft { peer: device() },
+            Event::PeerHealth { peer: device(), health: Health::Suspect },
+            Event::PeerHealth { peer: device(), health: Health::Gone },
+            Event::PeerHealth { peer: device(), health: Health::Alive },
+            Event::PeerHealth { peer: device(), health: Health::Back },
             Event::Equivocation { peer: device() },
             Event::TextReceived { from: device(), text: "Hello from B!".into() },
             Event::SlmResultReceived { from: device(), output: "two\nlines".into() },

@@ -8,6 +8,7 @@ fn peer(name: &str) -> Peer {
         dialect: "bidmesh".into(),
         boot: None,
         health: "alive".into(),
+        suspicion: Some(0.3),
         heard_ms_ago: Some(1_200),
         bid: None,
         bid_ms_ago: None,
@@ -54,6 +55,7 @@ fn some_peers() -> Vec<Peer> {
         Peer {
             dialect: "shell_literal".into(),
             health: "suspect".into(),
+            suspicion: Some(6.25),
             heard_ms_ago: None,
             address: "10.0.0.7:9999".into(),
             bid: Some(BidView { ram_load: Some(0.0675015), ..BidView::default() }),

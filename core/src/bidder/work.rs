@@ -119,6 +119,8 @@ pub(crate) enum StopWhy {
     TooLong,
     TookTooLong,
     Leaving,
+    /// The battery is low, or the device too hot.
+    Resting,
 }
 
 /// A result that waits to be taken.
@@ -208,7 +210,7 @@ impl Running {
                 return (Status::Completed, generation.text, Some(speed));
             }
             (_, Some(StopWhy::Cancelled)) => (Status::Cancelled, "".into()),
-            (_, Some(StopWhy::Leaving)) => (Status::HandedBack, "".into()),
+            (_, Some(StopWhy::Leaving | StopWhy::Resting)) => (Status::HandedBack, "".into()),
             (_, Some(StopWhy::TooLong)) => (Status::Error, too_long(limit)),
             (_, Some(StopWhy::TookTooLong)) => {
                 (Status::Error, "it ran longer than this device allows".into())
@@ -419,13 +421,20 @@ impl Bidder {
         }
         let due = |work: &Work| work.timer().is_some_and(|(at, _)| at <= ctx.now);
         let leave = self.leave_by.is_some_and(|by| by <= ctx.now);
-        let keys: alloc::vec::Vec<WorkKey> =
-            self.works.iter().filter(|(_, work)| leave || due(work)).map(|(key, _)| key.clone()).collect();
+        let rest = self.spares_itself(ctx.config);
+        let keys: alloc::vec::Vec<WorkKey> = self
+            .works
+            .iter()
+            .filter(|(_, work)| leave || rest || due(work))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in keys {
             match self.works.get_mut(&key).map(|work| &mut work.state) {
                 Some(State::Running(running)) => {
                     let over = if leave {
                         Some(StopWhy::Leaving)
+                    } else if rest {
+                        Some(StopWhy::Resting)
                     } else {
                         (running.limit_by <= ctx.now).then_some(StopWhy::TookTooLong)
                     };

@@ -47,13 +47,24 @@ impl Running<'_> {
         }
         let address = SocketAddr::new(source.ip(), advertised.port);
         let (now, limit) = (self.protocol.now, self.protocol.config.limits.peers);
+        let mut seen = None;
+        if self.protocol.peers.is_of_old_boot(from, marker.map(|marker| &marker.boot)) {
+            // Where it was then says nothing about where it is.
+            let Ok(present) = self.see_boot(from, marker, true) else { return };
+            seen = present;
+        }
+        // Before anything else: whoever speaks is not to be judged by its silence until now.
+        self.heard(from, discover);
         let change = match self.protocol.peers.introduce(from, address, now, limit) {
             Ok(change) => change,
             Err(NotAdmitted::Removed) => return self.ignore(from, Ignored::Removed),
             Err(NotAdmitted::Full) => return self.ignore(from, Ignored::BookFull),
         };
-        self.protocol.peers.heard(from, now);
+        if change.book {
+            self.heard(from, discover);
+        }
         let Ok(boot) = self.see_boot(from, marker, true) else { return };
+        let boot = seen.or(boot);
         if change.book {
             self.count_awards(from);
             let peers = self.protocol.peers.lines();
@@ -71,6 +82,12 @@ impl Running<'_> {
         }
         // Whoever waited for this device may be told now.
         self.protocol.bidder.heard(from, now);
+    }
+
+    /// A known device introduced itself. HELLO is its heartbeat; DISCOVER is said when a person wants it.
+    fn heard(&mut self, from: &DeviceId, discover: bool) {
+        let (peers, now) = (&mut self.protocol.peers, self.protocol.now);
+        if discover { peers.heard(from, now) } else { peers.heartbeat(from, now) }
     }
 
     /// What the boot id says of a known device. `Err`: the message is of an earlier start and changes nothing.
@@ -167,7 +184,7 @@ impl Running<'_> {
             Body::Progress(progress) => self.orchestrate(|this, ctx| this.progress(ctx, from, &progress)),
             Body::Result(result) => self.orchestrate(|this, ctx| this.result(ctx, from, &result, !shell)),
             Body::Bye => {
-                self.protocol.peers.silent(from, self.protocol.now);
+                self.protocol.peers.left(from, self.protocol.now);
                 self.out.events.push(Event::PeerLeft { peer: from.clone() });
             }
             Body::Text(text) => self.out.events.push(Event::TextReceived { from: from.clone(), text }),

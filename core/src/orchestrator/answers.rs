@@ -39,6 +39,9 @@ impl Orchestrator {
             let before = attempt.text.as_str().len();
             attempt.text.add(progress.offset, &progress.text, limits);
             if attempt.text.as_str().len() > before {
+                if let Stage::Running(running) = &mut attempt.stage {
+                    running.hedge_at = None;
+                }
                 this.show(ctx, task, number);
             }
         });
@@ -58,6 +61,10 @@ impl Orchestrator {
         self.with(ctx, task, |this, task, ctx| {
             let timing = &ctx.config.timing;
             let (now, progress) = (ctx.now, progress.then_some(task.result_timeout));
+            if task.is_beside(number) {
+                // Slow, but alive: whoever is first wins, and its text is shown with its RESULT.
+                return;
+            }
             let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
                 return this.unwanted(ctx, from, award, Ignored::AwardOver);
             };
@@ -71,7 +78,9 @@ impl Orchestrator {
                         ctx.abandon(letter);
                     }
                 }
-                Stage::Persisting { .. } | Stage::Over => return ctx.ignore(from, Ignored::AwardOver),
+                Stage::Persisting { .. } | Stage::Beside(_) | Stage::Over => {
+                    return ctx.ignore(from, Ignored::AwardOver);
+                }
                 Stage::Sending { .. } | Stage::Delivered { .. } => this.accepted(ctx, task),
             }
             then(this, task, ctx);
@@ -91,6 +100,7 @@ impl Orchestrator {
             let Some(attempt) = task.attempts.get_mut(&number) else { return };
             attempt.ended = true;
             if !current {
+                task.give_up_slow(number);
                 this.release(ctx, task, number);
                 return ctx.ignore(from, Ignored::AwardOver);
             }
@@ -199,6 +209,7 @@ impl Orchestrator {
         let Some((current, attempt)) = task.current() else { return };
         let device = attempt.device.clone();
         if current != number {
+            task.give_up_slow(number);
             return ctx.ignore(&device, Ignored::AwardOver);
         }
         if let Some(attempt) = task.attempts.get_mut(&number)

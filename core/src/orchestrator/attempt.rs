@@ -48,6 +48,8 @@ pub(crate) enum Stage {
     Running(Running),
     /// It was silent for too long and is asked by QUERY.
     Asking { running: Running, answer_by: Time, letter: Option<SendId> },
+    /// It was slow, and another attempt runs beside it; the first good RESULT of the two wins.
+    Beside(Running),
     /// Given up; a good RESULT is still welcome.
     Over,
 }
@@ -61,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) limit_by: Time,
     /// Without a word it is asked then; `None` for this device itself and for shell devices.
     pub(crate) silent_at: Option<Time>,
+    /// Without any text another device starts beside it then.
+    pub(crate) hedge_at: Option<Time>,
     pub(crate) probe: Probe,
 }
 
@@ -79,7 +83,7 @@ pub(crate) enum Probe {
 impl Stage {
     pub(crate) fn timer(&self) -> Option<(Time, &'static str)> {
         match self {
-            Self::Persisting { .. } | Self::Sending { .. } | Self::Over => None,
+            Self::Persisting { .. } | Self::Sending { .. } | Self::Beside(_) | Self::Over => None,
             Self::Delivered { accept_by } => Some((*accept_by, "the winner owes an ACCEPT")),
             Self::Asking { answer_by, .. } => Some((*answer_by, "the worker owes an answer to QUERY")),
             Self::Running(running) => Some(running.timer()),
@@ -95,6 +99,11 @@ impl Running {
             && silent_at < timer.0
         {
             timer = (silent_at, "the worker was silent for too long");
+        }
+        if let Some(hedge_at) = self.hedge_at
+            && hedge_at < timer.0
+        {
+            timer = (hedge_at, "the first text is late");
         }
         match self.probe {
             Probe::Next(at) if at < timer.0 => (at, "a shell device is to be probed"),
@@ -121,7 +130,11 @@ impl Attempt {
         !self.ended
             && matches!(
                 self.stage,
-                Stage::Sending { .. } | Stage::Delivered { .. } | Stage::Running(_) | Stage::Asking { .. }
+                Stage::Sending { .. }
+                    | Stage::Delivered { .. }
+                    | Stage::Running(_)
+                    | Stage::Asking { .. }
+                    | Stage::Beside(_)
             )
     }
 }
@@ -193,7 +206,7 @@ impl Attempt {
             }
             Stage::Sending { letter } => *letter = letter.and_then(|letter| by.numbers.send(letter)),
             Stage::Delivered { accept_by } => *accept_by = by.due(*accept_by),
-            Stage::Running(running) => running.canonical(by),
+            Stage::Running(running) | Stage::Beside(running) => running.canonical(by),
             Stage::Asking { running, answer_by, letter } => {
                 running.canonical(by);
                 *answer_by = by.due(*answer_by);
@@ -209,6 +222,7 @@ impl Running {
         self.result_by = by.due(self.result_by);
         self.limit_by = by.due(self.limit_by);
         self.silent_at = self.silent_at.map(|at| by.due(at));
+        self.hedge_at = self.hedge_at.map(|at| by.due(at));
         if let Probe::Next(at) | Probe::Judging(at) = &mut self.probe {
             *at = by.due(*at);
         }

@@ -41,7 +41,7 @@ impl Orchestrator {
         if self.queue.is_empty() || !(room || self.auctions.is_empty()) {
             return None;
         }
-        self.queue.heads().into_iter().find_map(|(place, eligible)| {
+        self.queue.heads(&self.clients, ctx.config.timing.ageing).into_iter().find_map(|(place, eligible)| {
             let (open, free, full) = match &eligible {
                 None => (self.auctions.len(), ctx.peers.free_total(), ctx.peers.anybody_full()),
                 Some(only) => {
@@ -62,12 +62,16 @@ impl Orchestrator {
         let deadline = ctx.now + task.bid_deadline.unwrap_or(ctx.config.timing.bid_deadline);
         let deadline = task.expires.map_or(deadline, |expires| deadline.min(expires));
         let mut auction = Auction::new(ctx.now, deadline);
+        // A task that comes back costs its client no further turn.
+        if task.last_award == 0 && task.fruitless == 0 && task.busy_rounds == 0 {
+            self.clients.turn(&task.client);
+        }
         ctx.chronicle.opened(&task.id, ctx.now, &ctx.config.limits);
         let timing = &ctx.config.timing;
         let waiting = |device: &DeviceId, peer: &crate::peers::Peer| {
             if ctx.peers.known_full(device, false, ctx.now) {
                 Waiting::Skipped
-            } else if peer.suspect() {
+            } else if !peer.waited_for() {
                 Waiting::NotAtAll
             } else {
                 Waiting::Patient(if peer.is_bidmesh() { timing.patience } else { timing.patience_shell })
@@ -495,7 +499,7 @@ impl Task {
 
 /// The best usable bid of the task's auction that was not awarded yet. Devices that a message failed to reach come
 /// last: a bid in hand is better than nobody.
-fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
+pub(super) fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
     let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) = &task.phase else { return None };
     let validity = ctx.config.timing.bid_validity;
     let bids = auction.asks().filter(|(_, ask)| !ask.spent).filter_map(|(device, ask)| match &ask.answer {

@@ -19,6 +19,7 @@ impl Orchestrator {
         self.timers.clear();
         self.queue = Default::default();
         self.waiting_for_store.clear();
+        self.clients.canonical();
         let mut tasks = core::mem::take(&mut self.tasks);
         // Waiting makes up for no more than the whole range of priorities: a longer time between two tasks is as good.
         let range = timing.ageing.saturating_mul(u32::from(Priority::HIGHEST.value()));

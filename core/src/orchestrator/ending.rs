@@ -15,12 +15,16 @@ impl Orchestrator {
     /// The record with this number is on disk, or could not be written. `false`: none of ours.
     pub(crate) fn persisted(&mut self, ctx: &mut Context<'_>, sequence: Sequence, written: Written) -> bool {
         let Some(number) = self.waiting_for_store.get(&sequence).copied() else { return false };
+        let hedged = self.tasks.get(&number).is_some_and(|task| task.is_hedged());
         self.with(ctx, number, |this, task, ctx| match &mut task.phase {
             Phase::Admitting { tickets, .. } => {
                 let tickets = core::mem::take(tickets);
                 this.admitted(ctx, task, &tickets, written != Written::Failed);
             }
             Phase::Awarded { .. } if written != Written::Failed => this.send_task(ctx, task),
+            Phase::Awarded { .. } if hedged => {
+                this.lose(ctx, task, "was not given it: the award could not be written here".into());
+            }
             Phase::Awarded { .. } => {
                 let why = String::from(
                     "the award could not be written to this device's disk; free some space there",

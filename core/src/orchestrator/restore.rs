@@ -102,6 +102,7 @@ impl Orchestrator {
             limit_by: ctx.now + timing.run_limit,
             // Due at once: it is asked what became of the award.
             silent_at: (!shell).then_some(ctx.now),
+            hedge_at: None,
             probe: if shell { Probe::Next(ctx.now) } else { Probe::Never },
         };
         let mut auction = Auction::new(ctx.now, ctx.now);

@@ -1,7 +1,8 @@
 //! How an award goes on: TASK on its way, accepted, running, asked, lost or won; and what the person sees of it.
 //!
-//! One attempt is open at a time. It is lost by a failure to deliver, a REJECT, a silence or an error; then the
-//! next best bidder gets the task. The first good RESULT of any attempt wins while the task is open.
+//! One attempt is open at a time, two while a slow one is hedged ([`super::hedging`]). It is lost by a failure to deliver, a
+//! REJECT, a silence or an error; then the next best bidder gets the task. The first good RESULT of any attempt wins
+//! while the task is open.
 
 use alloc::format;
 use alloc::string::String;
@@ -164,6 +165,7 @@ impl Orchestrator {
             result_by: now + result_timeout,
             limit_by: now + timing.run_limit,
             silent_at: watched.then(|| now + timing.progress_deadline),
+            hedge_at: watched.then(|| super::hedging::late_at(ctx, &attempt.device)).flatten(),
             probe: if probed { Probe::Next(now + timing.shell_probe) } else { Probe::Never },
         };
         if let Stage::Sending { letter: Some(letter) } = attempt.stage {
@@ -185,7 +187,7 @@ impl Orchestrator {
         let now = ctx.now;
         let Some((number, attempt)) = task.current() else { return };
         match attempt.stage.clone() {
-            Stage::Persisting { .. } | Stage::Sending { .. } | Stage::Over => {}
+            Stage::Persisting { .. } | Stage::Sending { .. } | Stage::Beside(_) | Stage::Over => {}
             Stage::Delivered { accept_by } if accept_by <= now => {
                 self.lose(ctx, task, "read the task but did not accept it".into());
             }
@@ -208,6 +210,9 @@ impl Orchestrator {
             }
             Stage::Running(running) if running.silent_at.is_some_and(|at| at <= now) => {
                 self.query(ctx, task, running)
+            }
+            Stage::Running(running) if running.hedge_at.is_some_and(|at| at <= now) => {
+                self.hedge(ctx, task, running);
             }
             Stage::Running(running) => match running.probe {
                 Probe::Next(at) if at <= now => self.probe(ctx, task),
@@ -305,7 +310,9 @@ impl Orchestrator {
         task.last_error = Some(sentence.into());
         self.break_off(ctx, task, number, &why);
         self.supersede(ctx, task, number);
-        self.next_bidder(ctx, task);
+        if !self.return_to_slow(ctx, task) {
+            self.next_bidder(ctx, task);
+        }
         self.slot_freed(ctx);
     }
 
@@ -394,7 +401,7 @@ impl Task {
                     later(at, timing.shell_probe_patience);
                 }
             }
-            Stage::Persisting { .. } | Stage::Sending { .. } | Stage::Over => {}
+            Stage::Persisting { .. } | Stage::Sending { .. } | Stage::Beside(_) | Stage::Over => {}
         }
     }
 }

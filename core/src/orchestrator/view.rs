@@ -94,12 +94,13 @@ impl Orchestrator {
             if matches!(task.phase, Phase::Queued) {
                 queued += 1;
                 assert!(
-                    self.queue.contains(&task.eligible, task.place(ageing)),
+                    self.queue.contains(&task.eligible, &task.client, task.place(ageing)),
                     "{}: it stands in the queue",
                     task.id
                 );
             }
         }
+        assert_eq!(self.clients.total(), self.tasks.len(), "each open task is some client's");
         assert_eq!(self.queue.len(), queued, "nothing else stands in the queue");
     }
 
@@ -125,6 +126,13 @@ impl Task {
         if let Phase::Collecting(auction) = &self.phase {
             auction.check();
         }
+        let slow = self.attempts.values().filter(|attempt| matches!(attempt.stage, Stage::Beside(_))).count();
+        assert!(slow <= 1, "{}: one attempt is hedged at a time", self.id);
+        assert!(
+            slow == 0 || !matches!(self.phase, Phase::Queued | Phase::Collecting(_) | Phase::Resting { .. }),
+            "{}: while one is, the task is awarded",
+            self.id
+        );
         for (number, attempt) in &self.attempts {
             assert_eq!(
                 all.awards.get(&attempt.award),
@@ -135,8 +143,8 @@ impl Task {
             let current = matches!(&self.phase, Phase::Awarded { attempt, .. } if attempt == number);
             assert_eq!(
                 current,
-                !matches!(attempt.stage, Stage::Over),
-                "{}: one attempt is open at a time",
+                !matches!(attempt.stage, Stage::Beside(_) | Stage::Over),
+                "{}: one attempt is open at a time, but for a slow one beside it",
                 self.id
             );
         }

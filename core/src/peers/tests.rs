@@ -1,6 +1,10 @@
 use alloc::format;
 
 use super::*;
+use crate::config::Detection;
+use crate::draw::Seed;
+use crate::outbox::Event;
+use crate::snapshot::Health;
 use proptest::prelude::*;
 
 fn id(name: &str) -> DeviceId {
@@ -145,9 +149,10 @@ fn a_full_book_takes_no_newcomer() {
 
 proptest! {
     #[test]
-    fn sums_equal_what_they_are_sums_of(steps in prop::collection::vec((0u8..7, 0u8..4, 0u16..4, 0u64..40_000), 0..80)) {
+    fn sums_equal_what_they_are_sums_of(steps in prop::collection::vec((0u8..13, 0u8..4, 0u16..4, 0u64..40_000), 0..80)) {
         let names = ["B", "C", "D", "E"];
         let mut peers = known(&names);
+        let mut config = Config::default();
         let timing = Timing::default();
         let mut now = at(0);
         for (what, who, number, more) in steps {
@@ -161,10 +166,58 @@ proptest! {
                 3 => peers.silent(&device, now),
                 4 => peers.believe(&device, now, Some(Capacity { slots: number, running: number, yours: 0 }), None, &timing),
                 5 => peers.believe(&device, now, None, Some(Duration::from_millis(more)), &timing),
+                6 => peers.heartbeat(&device, now),
+                7 => peers.left(&device, now),
+                8 => peers.slept(now),
+                9 => peers.delivered(&device, now),
+                10 => {
+                    config.detection.heartbeat = Duration::from_secs(u64::from(number) * 10);
+                    peers.configure(&config, more % 2 == 0, Seed::from(more), now);
+                }
+                11 => {
+                    let due = peers.due_heartbeats(now);
+                    prop_assert!(due.iter().all(|device| peers.get(device).is_some_and(Peer::is_bidmesh)));
+                    prop_assert!(peers.deadline().is_none_or(|(at, _)| at > now), "none is due twice");
+                }
                 _ => { peers.see_boot(&device, Some(&boot(&alloc::format!("x{number}"))), now); }
             }
             peers.check(now);
         }
+    }
+
+    /// A peer that beats within a third more or less of its mean is never doubted; one that falls silent is gone
+    /// before ten of its usual gaps are over; and it is told when its last word comes.
+    #[test]
+    fn who_beats_is_not_doubted_and_who_falls_silent_is_gone(
+        usual in 2_000u64..600_000,
+        shares in prop::collection::vec(67u64..133, 4..40),
+        more in 1u64..100,
+    ) {
+        let mut peers = known(&["B"]);
+        let detection = Detection { heartbeat: Duration::from_secs(30), ..Detection::default() };
+        peers.configure(&Config { detection, ..Config::default() }, false, Seed::from(1), at(0));
+        peers.see_boot(&id("B"), Some(&boot("b1")), at(0));
+        peers.heartbeat(&id("B"), at(0));
+        let mut now = at(0);
+        for share in &shares {
+            now += Duration::from_millis(usual * share / 100);
+            peers.advance(now);
+            peers.heartbeat(&id("B"), now);
+        }
+        prop_assert_eq!(peers.take_changes().count(), 0, "it was punctual, more or less");
+        now += Duration::from_millis(usual * 10 + 10_000);
+        peers.advance(now);
+        prop_assert!(peers.get(&id("B")).is_some_and(Peer::suspect));
+        peers.check(now);
+        let health = |event: Event| match event {
+            Event::PeerHealth { health, .. } => Some(health),
+            _ => None,
+        };
+        let told: Vec<_> = peers.take_changes().filter_map(health).collect();
+        prop_assert_eq!(told.last(), Some(&Health::Gone));
+        now += Duration::from_secs(more);
+        peers.heard(&id("B"), now);
+        prop_assert_eq!(peers.take_changes().filter_map(health).collect::<Vec<_>>(), [Health::Alive]);
     }
 
     /// The address book against a list of lines and a list of those who were removed.

@@ -282,6 +282,8 @@ pub enum Reason {
     Heat,
     /// Its owner paused it.
     Paused,
+    /// Its owner lets it work at other times of the day.
+    Hours,
     /// It shuts down.
     Leaving,
     /// Nothing there can run a prompt.
@@ -305,12 +307,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    const KNOWN: [(Self, &'static str); 14] = [
+    const KNOWN: [(Self, &'static str); 15] = [
         (Self::Busy, "busy"),
         (Self::Full, "full"),
         (Self::Battery, "battery"),
         (Self::Heat, "heat"),
         (Self::Paused, "paused"),
+        (Self::Hours, "hours"),
         (Self::Leaving, "leaving"),
         (Self::NoExecutor, "no_executor"),
         (Self::UnknownTaskType, "unknown_task_type"),
@@ -357,6 +360,7 @@ impl Reason {
             Self::Battery => "its battery is low and not charging",
             Self::Heat => "it is too hot",
             Self::Paused => "its owner paused it",
+            Self::Hours => "it is outside its working hours",
             Self::Leaving => "it is leaving",
             Self::NoExecutor => "nothing there can run a prompt",
             Self::UnknownTaskType => "it does not run tasks of this type",

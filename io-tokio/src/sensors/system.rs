@@ -100,7 +100,8 @@ impl Probes {
             battery: battery_source,
             temperature: temperature_source,
         };
-        Reading { cpu, ram, battery: battery.charge, charging: battery.charging, temperature }
+        let minute_of_day = super::minute_of_day();
+        Reading { cpu, ram, battery: battery.charge, charging: battery.charging, temperature, minute_of_day }
     }
 
     /// The kernel's word on the battery, else that of the command.
@@ -153,8 +154,11 @@ mod tests {
             battery: Percent::new(83),
             charging: Some(true),
             temperature: Some(DeciCelsius(314)),
+            minute_of_day: None,
         };
-        assert_eq!(sensors.read().await, expected);
+        let reading = sensors.read().await;
+        assert!(reading.minute_of_day.is_some(), "every machine has a clock, right or wrong");
+        assert_eq!(Reading { minute_of_day: None, ..reading }, expected);
         insta::assert_debug_snapshot!(sensors.describe(), @r#"
         Description {
             cpu: Measured {
@@ -177,7 +181,7 @@ mod tests {
     async fn an_empty_system_knows_nothing_and_says_why() {
         let tree = Tree::new();
         let sensors = sensors(&tree);
-        assert_eq!(sensors.read().await, Reading::default());
+        assert_eq!(Reading { minute_of_day: None, ..sensors.read().await }, Reading::default());
         let told = sensors.describe();
         for source in [told.cpu, told.ram, told.battery, told.temperature] {
             assert!(matches!(source, Source::Unknown { .. }), "{source}");

@@ -6,6 +6,7 @@ use bidmesh_core::Time;
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::outbox::Record;
 use bidmesh_core::policy::Policy;
+use bidmesh_core::snapshot::Health;
 use bidmesh_core::wire::{Bid, Body, Message};
 
 use super::Oracle;
@@ -41,6 +42,31 @@ impl Oracle {
         }
     }
 
+    /// S18: what is believed of a peer's being there has changed.
+    pub(super) fn health_changed(&mut self, node: usize, now: Time, peer: &DeviceId, health: Health) {
+        self.mark(match health {
+            Health::Suspect => "a peer is suspect",
+            Health::Gone => "a peer is gone",
+            Health::Back => "a peer that came and went too often is not waited for",
+            _ => "a peer is there again",
+        });
+        let view = &mut self.views[node];
+        let book = view.peers.entry(peer.clone()).or_default();
+        // Whether it had a slot is in doubt from here on, and whether it is waited for.
+        book.failed = Some(now);
+        let sign = book.heard.into_iter().chain(view.woke).max();
+        let detection = view.config.detection;
+        // The least that three heartbeats, a second apart at least, and the level allow.
+        let least = Duration::from_secs(if detection.gone >= 10 { 7 } else { 2 });
+        let least =
+            Some(detection.unreachable).filter(|time| !time.is_zero()).map_or(least, |t| t.min(least));
+        let recent = sign.filter(|sign| health == Health::Gone && now.since(*sign) < least);
+        let id = view.id.clone();
+        self.must(recent.is_none(), "S18", || {
+            format!("{id} takes {peer} for gone at {now}, heard at {sign:?}")
+        });
+    }
+
     /// S5: a bid counts while it is handed over, for its sender and once an auction.
     pub(super) fn bid_taken(&mut self, node: usize, now: Time, task: &TaskId, from: &DeviceId) {
         let view = &mut self.views[node];
@@ -74,7 +100,11 @@ impl Oracle {
         };
         let had_bid = book.counted.contains(to);
         let spent = book.spent.contains(to);
-        let open = book.awards.iter().find(|award| !award.lost).map(|award| award.attempt);
+        let hedging = !view.config.timing.hedge.is_zero();
+        let mut open = book.awards.iter().filter(|award| !award.lost);
+        // One that is slow may run beside this one.
+        let slow = open.clone().filter(|award| award.hedged && hedging).count();
+        let open = open.find(|award| !award.hedged || slow > 1).map(|award| award.attempt);
         let expected = book.awards.last().map(|award| award.attempt + 1);
         let (accepted, limit) = (book.accepted, view.config.limits.attempts);
         let eligible = book.eligible.as_ref().is_none_or(|only| only.contains(to));
@@ -107,7 +137,7 @@ impl Oracle {
         }
         if let Some(book) = self.views[node].tasks.get_mut(task) {
             book.spent.insert(to.clone());
-            book.awards.push(Award { attempt, device: to.clone(), lost: false });
+            book.awards.push(Award { attempt, device: to.clone(), lost: false, hedged: false });
             book.collecting = false;
             book.active_since.get_or_insert(now);
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
-use bidmesh_core::input::{Prompts, Written};
+use bidmesh_core::input::{Prompts, Sensors, Written};
 use bidmesh_core::outbox::{Ignored, Outcome, RunId, SendId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Bid, Body, Capacity, Reason, Text};
@@ -43,6 +43,12 @@ pub struct View {
     pub(super) held: BTreeMap<AwardId, DeviceId>,
     /// Submissions lost with a start that kept nothing.
     pub lost: u64,
+    /// What it measured last.
+    pub(super) sensors: Sensors,
+    /// Its owner paused it until further notice.
+    pub(super) paused: bool,
+    /// When it woke from sleep last.
+    pub(super) woke: Option<Time>,
 }
 
 /// What a device has heard of another.
@@ -54,6 +60,10 @@ pub struct Peer {
     pub(super) failed: Option<Time>,
     /// When it refused for load last.
     pub(super) full: Option<Time>,
+    /// When it was heard last.
+    pub(super) heard: Option<Time>,
+    /// The time before that.
+    pub(super) heard_before: Option<Time>,
 }
 
 /// A task as its orchestrator must treat it.
@@ -112,6 +122,8 @@ pub struct Award {
     pub device: DeviceId,
     /// Its orchestrator has given it up.
     pub lost: bool,
+    /// It is slow, and another was given beside it.
+    pub hedged: bool,
 }
 
 impl View {
@@ -132,6 +144,27 @@ impl View {
             runs: BTreeMap::new(),
             held: BTreeMap::new(),
             lost: 0,
+            sensors: Sensors::default(),
+            paused: false,
+            woke: None,
+        }
+    }
+
+    /// Why it may not begin anything, by what was last said to it; a pause that ends by itself is left out.
+    pub(super) fn must_rest(&self) -> Option<&'static str> {
+        let (sensors, work) = (&self.sensors, &self.config.work);
+        let low = sensors.battery.is_some_and(|charge| charge < work.battery_min);
+        let outside = |minute| !work.hours.contain(minute);
+        if self.paused {
+            Some("its owner paused it")
+        } else if low && sensors.charging != Some(true) {
+            Some("its battery is low")
+        } else if sensors.temperature.is_some_and(|heat| heat > work.heat_max) {
+            Some("it is too hot")
+        } else if sensors.minute_of_day.is_some_and(outside) {
+            Some("it is outside its hours")
+        } else {
+            None
         }
     }
 
@@ -141,6 +174,7 @@ impl View {
         self.tickets.clear();
         self.answered.clear();
         self.peers.clear();
+        (self.sensors, self.paused, self.woke) = (Sensors::default(), false, None);
         self.sends.clear();
         self.failed_sends.clear();
         self.begun.clear();
@@ -276,6 +310,7 @@ pub(super) const fn declined(reason: &Reason) -> &'static str {
         Reason::Battery => "declined: battery",
         Reason::Heat => "declined: heat",
         Reason::Paused => "declined: paused",
+        Reason::Hours => "declined: outside its hours",
         Reason::Leaving => "declined: leaving",
         Reason::NoExecutor => "declined: no executor",
         Reason::Stranger => "declined: stranger",

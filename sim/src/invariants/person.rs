@@ -161,6 +161,9 @@ impl Oracle {
         if book.awards.last().is_some_and(|last| last.device != *device) {
             self.mark("a RESULT of an earlier attempt wins");
         }
+        if book.awards.iter().any(|award| award.hedged && !award.lost && award.device != *device) {
+            self.mark("the second of two attempts is faster");
+        }
         if book.restored {
             self.mark("a task of an earlier start is answered");
         }

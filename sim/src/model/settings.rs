@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bidmesh_core::Config;
+use bidmesh_core::config::Detection;
 
 /// A mesh and what may happen to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +17,8 @@ pub struct Mesh {
     pub shells: u8,
     /// Whether a record is written later than others act on what they hear meanwhile; else at once.
     pub slow_store: bool,
+    /// Whether devices give each other signs of life, and judge each other by them.
+    pub heartbeats: bool,
     /// What may go wrong.
     pub budgets: Budgets,
 }
@@ -82,6 +85,9 @@ impl fmt::Display for Mesh {
         if self.shells > 0 {
             write!(f, " + {} shell", self.shells)?;
         }
+        if self.heartbeats {
+            write!(f, ", heartbeats")?;
+        }
         if self.slow_store {
             write!(f, ", slow store")?;
         }
@@ -98,6 +104,9 @@ impl Mesh {
     pub(super) fn config(&self) -> Config {
         let s = Duration::from_secs;
         let mut config = Config::default();
+        // A heartbeat is always pending: all other meshes come to rest.
+        let beating = Detection { heartbeat: s(10), ..Detection::OFF };
+        config.detection = if self.heartbeats { beating } else { Detection::OFF };
         let timing = &mut config.timing;
         timing.retry_low = timing.retry_high;
         timing.result_timeout = s(30);

@@ -359,6 +359,9 @@ impl World {
         }
         submission.dry_run = choices.percent(4);
         submission.attached = choices.percent(70);
+        if submission.client.is_none() && choices.percent(25) {
+            submission.client = Some("another app".into());
+        }
     }
 }
 

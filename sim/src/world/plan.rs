@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bidmesh_core::Config;
-use bidmesh_core::config::Admit;
+use bidmesh_core::config::{Admit, AtLimit, Detection};
 use bidmesh_core::policy::Policy;
 
 use super::choices::Choices;
@@ -78,6 +78,8 @@ pub struct Plan {
     pub twins: bool,
     /// Settings of all devices.
     pub config: Config,
+    /// Devices get warm.
+    pub warm: bool,
     /// Percent of devices with a store.
     pub stores: u64,
     /// After the storm most devices are dead for good, and the rest must still work.
@@ -130,7 +132,11 @@ impl Plan {
             .into_iter()
             .filter(|ask| !without.tasks.contains(&ask.number))
             .collect();
-        let config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
+        let mut config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
+        let mut detection = Choices::split(seed, "detection");
+        resting(&mut Choices::split(seed, "politeness"), &mut config);
+        config.timing.hedge = Duration::from_secs(Choices::split(seed, "hedging").pick([0, 0, 0, 1, 4]));
+        config.detection = detecting(&mut detection, faults.has(Fault::OddSettings), devices);
         Self {
             seed,
             devices,
@@ -142,6 +148,7 @@ impl Plan {
             // Twice the memory and time: for small worlds.
             twins: twins && devices <= 24,
             config,
+            warm: Choices::split(seed, "climate").percent(15),
             stores,
             small_core,
             without: without.events.clone(),
@@ -223,6 +230,32 @@ fn settings(choices: &mut Choices, odd: bool) -> Config {
     config
 }
 
+/// When devices rest besides what everybody does: in a fifth of the worlds outside hours of their own.
+fn resting(choices: &mut Choices, config: &mut Config) {
+    if choices.percent(20) {
+        let hours = choices.pick(["22:00-06:00", "08:00-12:00, 13:00-18:00"]);
+        config.work.hours = hours.parse().unwrap_or_default();
+    }
+    if choices.percent(50) {
+        config.work.at_limit = AtLimit::HandBack;
+    }
+}
+
+/// How deaths are noticed: in a quarter of the worlds by heartbeats, too. Among many devices those would be most of what
+/// happens.
+fn detecting(choices: &mut Choices, odd: bool, devices: usize) -> Detection {
+    let s = Duration::from_secs;
+    let mut detection = Detection::default();
+    let heartbeat = choices.pick([0, 0, 0, 0, 0, 0, 10, 30]);
+    detection.heartbeat = if devices <= 24 { s(heartbeat) } else { Duration::ZERO };
+    if odd {
+        (detection.suspect, detection.gone) = choices.pick([(1, 1), (1, 12), (5, 10), (12, 12)]);
+        detection.unreachable = choices.pick([Duration::ZERO, s(1), s(120)]);
+        detection.damping = choices.pick([Duration::ZERO, s(1), s(120), s(3600)]);
+    }
+    detection
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -237,9 +270,13 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "slots {}, policy {}, {} % with a store, {} core after the storm",
+            "slots {}, policy {}, heartbeats {}, {} % with a store, {} core after the storm",
             self.config.work.slots,
             self.config.policy,
+            match self.config.detection.heartbeat.as_secs() {
+                0 => "never".into(),
+                seconds => format!("after {seconds} s"),
+            },
             self.stores,
             if self.small_core { "a small" } else { "a whole" },
         )?;

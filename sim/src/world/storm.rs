@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use bidmesh_core::hours::{Hours, MinuteOfDay};
 use bidmesh_core::input::Sensors;
-use bidmesh_core::load::{Load, Percent};
+use bidmesh_core::load::{DeciCelsius, Load, Percent};
 use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
+use bidmesh_core::snapshot::Health;
 use bidmesh_core::{Input, Submission, Time};
 
 use super::choices::Choices;
@@ -18,6 +20,9 @@ use crate::page::Mark;
 
 /// After the storm beliefs, pauses and suspicions of it are over by then.
 const CALM: Duration = Duration::from_secs(600);
+
+/// So long after the last prompts heartbeats end, so that the mesh may come to rest.
+const LAST_BEATS: Duration = Duration::from_secs(60);
 
 /// Faults that strike now and then, rather than with a message or a run.
 const STRIKING: [Fault; 13] = [
@@ -81,9 +86,24 @@ impl World {
         if !it.liar && !self.faults.has(Fault::EqualMetrics) {
             it.sensors.cpu = it.sensors.cpu.and(Load::from_ppm(load));
         }
-        let sensors = it.sensors;
+        self.feel(node);
+        let sensors = self.nodes[node].sensors;
         if self.is_on(node) {
             self.feed(node, Input::SensorsRead(sensors));
+        }
+    }
+
+    /// Heat and the time of day, from a stream of their own: in the worlds that have them, an hour passes in a minute.
+    pub(super) fn feel(&mut self, node: usize) {
+        let mut choices =
+            Choices::split(self.plan.seed ^ (node as u64) << 32 ^ self.now.as_secs(), "climate");
+        let sensors = &mut self.nodes[node].sensors;
+        if self.plan.warm {
+            sensors.temperature = Some(DeciCelsius(choices.pick([250, 400, 440, 460, 500])));
+        }
+        if self.plan.config.work.hours != Hours::default() {
+            let minute = u16::try_from(self.now.as_secs() % 1_440).unwrap_or(0);
+            sensors.minute_of_day = MinuteOfDay::new(minute / 60, minute % 60);
         }
     }
 
@@ -407,7 +427,13 @@ impl World {
             }
             let it = &mut self.nodes[node];
             it.available = true;
-            it.sensors = Sensors { battery: None, charging: Some(true), temperature: None, ..it.sensors };
+            it.sensors = Sensors {
+                battery: None,
+                charging: Some(true),
+                temperature: None,
+                minute_of_day: None,
+                ..it.sensors
+            };
             match it.power {
                 Power::Off { .. } => {
                     self.start(node);
@@ -431,8 +457,60 @@ impl World {
         self.later(CALM, Happens::AskAgain);
     }
 
+    /// Nobody gives signs of life any more.
+    pub(super) fn fall_silent(&mut self) {
+        self.plan.config.detection.heartbeat = Duration::ZERO;
+        for node in 0..self.nodes.len() {
+            if self.is_on(node) {
+                self.feed(node, Input::Reconfigured(Box::new(self.config(node))));
+            }
+        }
+    }
+
+    /// L9: everybody who gives signs of life knows who is there.
+    fn judge_detection(&mut self) {
+        let detection = self.plan.config.detection;
+        let odd = self.faults.has(Fault::OddSettings) || self.faults.has(Fault::BookFlooded);
+        if detection.heartbeat.is_zero() || odd || self.oracle.doubled {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].power != Power::On {
+                continue;
+            }
+            let now = self.nodes[node].clock.of(self.now);
+            for peer in self.nodes[node].subject.device().snapshot(now).peers {
+                let Some(other) = self.nodes.iter().position(|it| it.id == peer.device) else { continue };
+                if peer.boot.is_none() {
+                    // It never showed that it is one of ours.
+                    continue;
+                }
+                let there = self.nodes[other].power == Power::On;
+                // What was held back for minutes, or waited while this device slept, may have come just now: from who is
+                // dead, or of where the peer was long ago.
+                let lately = peer.heard.is_some_and(|heard| now.since(heard) < CALM / 2);
+                let moved = there && peer.address != self.nodes[other].address;
+                // Where both were told of an old place of the other, neither finds the other by itself.
+                let knows_me = self.nodes[other].subject.device().snapshot(now).peers;
+                let knows_me = knows_me.iter().any(|it| it.address == self.nodes[node].address);
+                if (lately && (!there || moved)) || (moved && !knows_me) {
+                    continue;
+                }
+                let believed = matches!(peer.health, Health::Alive | Health::Busy);
+                if there != believed {
+                    let (id, health) = (self.nodes[node].id.clone(), peer.health.as_str());
+                    let is = if there { "is there" } else { "is not there" };
+                    self.oracle
+                        .violate("L9", || format!("{id} takes {} for {health}, which {is}", peer.device));
+                }
+            }
+        }
+    }
+
     /// L2: new prompts at the orchestrators of the core.
     pub(super) fn ask_again(&mut self) {
+        self.judge_detection();
+        self.later(LAST_BEATS, Happens::FallSilent);
         for node in 0..self.hubs.min(4) {
             if !self.in_core(node) || !self.is_on(node) {
                 continue;

@@ -45,7 +45,7 @@ defects! {
     CopiesCounted "copies-counted" "a copy of a bid counts as another device's bid" "S5" "S3",
     CopiesRun "copies-run" "a copy of a TASK runs again" "S7" "S16",
     ReportedTwice "reported-twice" "each outcome is reported twice" "S1",
-    LostWake "lost-wake" "nobody wakes the device when a worker is silent" "L1" "L5",
+    LostWake "lost-wake" "nobody wakes the device when a worker is silent" "L1" "L5" "L9",
     WorstWins "worst-wins" "the worst bid wins" "S4",
     WrongPrompt "wrong-prompt" "a worker runs the prompt that it ran before" "S2",
     UnknownFirst "unknown-first" "a bid without a load counts as an idle device's" "S4",
@@ -65,6 +65,8 @@ defects! {
     DeafWhileBusy "deaf-while-busy" "a device that runs a prompt answers no question" "L8",
     PilesUp "piles-up" "a device that says that it is full counts as free" "L4" "S4",
     NeverForgiven "never-forgiven" "a device that could not be reached once is never heard again" "L3",
+    NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
+    HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
 }
 
@@ -99,6 +101,7 @@ struct Planted {
     submitted: Vec<Prompts>,
     sends: BTreeMap<SendId, DeviceId>,
     unforgiven: BTreeSet<DeviceId>,
+    heartbeats: BTreeMap<DeviceId, u32>,
     running: bool,
     ran: bool,
 }
@@ -116,6 +119,7 @@ impl Subject {
                 submitted: Vec::new(),
                 sends: BTreeMap::new(),
                 unforgiven: BTreeSet::new(),
+                heartbeats: BTreeMap::new(),
                 running: false,
                 ran: false,
             })
@@ -157,6 +161,9 @@ impl Planted {
         match input {
             Input::Submit(submission) => self.submitted.push(submission.prompts.clone()),
             Input::SendFailed { send, .. } => self.unforgiven.extend(self.sends.remove(send)),
+            Input::SensorsRead(sensors) if self.defect == Defect::NeverRests => {
+                (sensors.battery, sensors.temperature, sensors.minute_of_day) = (None, None, None);
+            }
             Input::Cancel { .. } => return self.defect != Defect::CancelIgnored,
             Input::Received { message: Ok(decoded), .. } => return self.spoil_message(&mut decoded.message),
             _ => {}
@@ -192,6 +199,11 @@ impl Planted {
             (Defect::RefusalCounted, Body::Refuse(refuse)) => {
                 let (task, capacity) = (refuse.task.clone(), refuse.capacity);
                 message.body = Body::BidResponse(Bid { task, capacity, ..Bid::default() });
+            }
+            (Defect::HardOfHearing, Body::Hello(_)) => {
+                let heard = self.heartbeats.entry(from).or_default();
+                *heard += 1;
+                return *heard < 8;
             }
             (Defect::DeafWhileBusy, Body::BidRequest(_)) => return !self.running,
             (Defect::CopiesRun, Body::Task(order)) => {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bidmesh_core::config::Detection;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{SendFailure, Written};
@@ -92,7 +93,7 @@ impl Player {
     fn new() -> Self {
         Self {
             device: None,
-            config: Config::default(),
+            config: Config { detection: Detection::OFF, ..Config::default() },
             now: Duration::ZERO,
             names: Names::default(),
             peers: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bidmesh_core::config::Config;
+use bidmesh_core::config::{AtLimit, Config};
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{Executor, Priority, RunOutcome, Sensors};
 use bidmesh_core::load::{DeciCelsius, Load, Percent};
@@ -69,6 +69,10 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "progress_interval" => timing.progress_interval = time()?,
             "ageing" => timing.ageing = time()?,
             "run_limit" => timing.run_limit = time()?,
+            "hedge" => timing.hedge = time()?,
+            "heartbeat" => config.detection.heartbeat = time()?,
+            "unreachable" => config.detection.unreachable = time()?,
+            "damping" => config.detection.damping = time()?,
             "attempts" => limits.attempts = u32::from(small()?),
             "auctions" => limits.auctions = u32::from(small()?),
             "tasks" => limits.tasks = number()?,
@@ -86,6 +90,10 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "decision_lines" => limits.decision_lines = number()?,
             "pieces" => limits.pieces = number()?,
             "slots" => config.work.slots = small()?,
+            "hours" => config.work.hours = value.parse().map_err(|_| "no hours")?,
+            "at_limit" => {
+                config.work.at_limit = if value == "hand_back" { AtLimit::HandBack } else { AtLimit::Finish };
+            }
             "admit" => {
                 config.admit = match value {
                     "listed" => bidmesh_core::config::Admit::Listed,
@@ -136,6 +144,7 @@ pub(super) fn input(words: &[String], names: &Names) -> Result<Input, String> {
             temperature: option(rest, "temperature")
                 .and_then(|t| t.parse::<i16>().ok())
                 .map(|t| DeciCelsius(t * 10)),
+            minute_of_day: option(rest, "time").and_then(|time| time.parse().ok()),
         }),
         "executor" => Input::ExecutorChanged(Executor {
             available: !flag(rest, "none"),

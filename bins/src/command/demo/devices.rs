@@ -206,6 +206,7 @@ impl Character {
             battery: self.battery.and_then(|(charge, _)| Percent::new(charge)),
             charging: self.battery.map(|(_, charging)| charging),
             temperature: None,
+            minute_of_day: None,
         };
         let executor: Arc<dyn Executor> =
             if self.name == BUSY { Arc::new(Endless) } else { executor(spec, self.npu, prompts)? };

@@ -247,6 +247,32 @@ async fn prompts_that_wait_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_asks_waits_while_too_many_requests_wait() {
+    let (handle, mut requests) = handle();
+    for _ in 0..REQUESTS {
+        handle.tell(Input::Resume).await.expect("there is room");
+    }
+    let one_more = handle.tell(Input::Resume);
+    tokio::pin!(one_more);
+    let waited = tokio::time::timeout(Duration::from_secs(60), &mut one_more).await;
+    assert!(waited.is_err(), "nobody takes them");
+    assert!(requests.recv().await.is_some());
+    assert_eq!(one_more.await, Ok(()), "its turn comes with the first that is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_events_that_is_too_slow_is_told_how_much_it_missed() {
+    let mut running = running(&World::default());
+    running.events = broadcast::Sender::new(EVENTS);
+    let mut reader = running.events.subscribe();
+    for late_ms in 0..EVENTS as u64 + 3 {
+        running.notice(Event::Slept { late_ms });
+    }
+    assert!(matches!(reader.recv().await, Err(broadcast::error::RecvError::Lagged(3))));
+    assert!(matches!(reader.recv().await, Ok(noticed) if noticed.event == Event::Slept { late_ms: 3 }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abandoned_send_is_dropped() {
     let world = World::default();
     let mut running = running(&world);

@@ -110,6 +110,7 @@ pub(super) const ORDERED: &[Ordered] = &[
     ordered!(timing: result_offer <= result_offer_max),
     ordered!(timing: heartbeat <= progress_deadline),
     ordered!(timing: result_timeout <= run_limit),
+    ordered!(detection: suspect <= gone),
     ordered!(limits: tasks_per_client <= tasks),
 ];
 
@@ -190,6 +191,13 @@ static KEYS: &[Key] = &[
         Range::Any,
         "Above this temperature of the battery, work is refused."
     ),
+    key!(
+        "work.at_limit",
+        core.work.at_limit,
+        Range::Any,
+        "What becomes of a prompt that runs when one of these limits is crossed: it is finished, or handed back."
+    ),
+    key!("work.hours", core.work.hours, Range::Any, "When in a day work is taken, in local time."),
     key!("work.task_types", core.work.task_types, Range::Any, "The task types that are run."),
     key!(
         "timing.bid_deadline",
@@ -366,6 +374,12 @@ static KEYS: &[Key] = &[
         "How long a prompt without an id is known again by its text."
     ),
     key!(
+        "timing.hedge",
+        core.timing.hedge,
+        Range::Time(0, 600_000),
+        "When the first text is later than this, and than three times what the device needed last, the second-best bidder starts too; 0: never."
+    ),
+    key!(
         "timing.hello_interval",
         core.timing.hello_interval,
         Range::Time(100, 3_600_000),
@@ -376,6 +390,36 @@ static KEYS: &[Key] = &[
         core.timing.lateness,
         Range::Time(100, 600_000),
         "A device that is called later than this after its deadline concludes that it slept."
+    ),
+    key!(
+        "detection.heartbeat",
+        core.detection.heartbeat,
+        Range::Time(0, 3_600_000),
+        "A bidmesh peer that was told nothing for this long gets a sign of life; on a battery half as often; 0: never."
+    ),
+    key!(
+        "detection.suspect",
+        core.detection.suspect,
+        Range::Whole(1, 12),
+        "From this level of suspicion on a silent peer is not waited for: wrong once in 10^level heartbeats."
+    ),
+    key!(
+        "detection.gone",
+        core.detection.gone,
+        Range::Whole(1, 12),
+        "From this level on it is taken for gone."
+    ),
+    key!(
+        "detection.unreachable",
+        core.detection.unreachable,
+        Range::Time(0, 86_400_000),
+        "A peer that could not be reached for this long is gone; 0: not for that reason."
+    ),
+    key!(
+        "detection.damping",
+        core.detection.damping,
+        Range::Time(0, 3_600_000),
+        "The half-life of what is held against a peer that comes and goes; 0: nothing is."
     ),
     key!("limits.peers", core.limits.peers, Range::Whole(1, 100_000), "Devices in the address book."),
     key!(

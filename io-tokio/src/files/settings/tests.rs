@@ -241,7 +241,7 @@ fn the_table_is_whole() {
     let debug = format!("{:#?}", bidmesh_core::Config::default());
     for line in debug.lines() {
         let Some((field, _)) = line.trim().split_once(": ") else { continue };
-        if ["timing", "work", "limits"].contains(&field) {
+        if ["timing", "detection", "work", "limits"].contains(&field) {
             continue;
         }
         assert!(names.iter().any(|name| name.rsplit('.').next() == Some(field)), "{field} has no row");
@@ -327,4 +327,19 @@ proptest! {
     fn any_file_is_read_or_refused(text in "([a-z]{0,8}[.=\\[\\]\"{} \n#0-9]{0,4}){0,12}") {
         let _ = load(&text, &Overrides::default());
     }
+}
+
+#[test]
+fn working_hours_are_written_as_ranges_and_wrong_ones_named() {
+    let (_folder, directory) = directory();
+    Settings::set(&directory, "work.hours", "22:00-7:00, 12:00-13:00").unwrap();
+    Settings::set(&directory, "work.at_limit", "hand_back").unwrap();
+    let settings = Settings::load(&directory, &Overrides::default()).unwrap();
+    assert_eq!(settings.row("work.hours").unwrap().value.to_string(), "22:00-07:00, 12:00-13:00");
+    assert_eq!(settings.values().core.work.at_limit, bidmesh_core::config::AtLimit::HandBack);
+    let error = Settings::set(&directory, "work.hours", "22-7").unwrap_err().to_string();
+    let form = "`always`, or ranges of local time such as 22:00-07:00 or 07:00-08:30, 20:00-23:00";
+    assert_eq!(error, format!("config: `work.hours` is `22-7`; write {form}"));
+    let error = Settings::set(&directory, "detection.suspect", "11").unwrap_err().to_string();
+    assert!(error.contains("`detection.suspect` (11) is more than `detection.gone` (10)"), "{error}");
 }

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bidmesh_core::config::Admit;
+use bidmesh_core::config::{Admit, AtLimit};
+use bidmesh_core::hours::Hours;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::load::{DeciCelsius, Percent, decimal};
 use bidmesh_core::policy::Policy;
@@ -219,7 +220,7 @@ macro_rules! whole {
     )*};
 }
 
-whole!(u16, u32, usize);
+whole!(u8, u16, u32, usize);
 
 impl Value for bool {
     fn read(raw: &Raw, _: Range) -> Result<Self, String> {
@@ -294,9 +295,32 @@ macro_rules! parsed {
 }
 
 parsed! {
+    Hours: "`always`, or ranges of local time such as 22:00-07:00 or 07:00-08:30, 20:00-23:00",
     Policy: "`npu-first` or `weighted`",
     Preset: "`plain`, `genie`, `llama-cli` or `ollama`",
     SocketAddr: "ADDRESS:PORT, such as 0.0.0.0:9999 or [::]:9999",
+}
+
+impl Value for AtLimit {
+    fn read(raw: &Raw, _: Range) -> Result<Self, String> {
+        match one(raw)? {
+            "finish" => Ok(Self::Finish),
+            "hand_back" => Ok(Self::HandBack),
+            other => Err(is(other)),
+        }
+    }
+
+    fn write(&self) -> Written {
+        let text = match self {
+            Self::Finish => "finish",
+            Self::HandBack => "hand_back",
+        };
+        Written::Text(text.to_owned())
+    }
+
+    fn form(_: Range) -> String {
+        "`finish` or `hand_back`".to_owned()
+    }
 }
 
 impl Value for Admit {
