@@ -114,9 +114,12 @@ impl Bidder {
         &self.executor
     }
 
-    /// Prompts that it runs at once.
+    /// Prompts that it could run at once now. Work is taken on only with room to keep its result, so results that wait
+    /// for their acknowledgement take slots when there are many: whoever is told of more asks again and again.
     pub(crate) fn slots(&self, config: &Config) -> u16 {
-        self.executor.slots.map_or(config.work.slots, |slots| slots.min(config.work.slots))
+        let slots = self.executor.slots.map_or(config.work.slots, |slots| slots.min(config.work.slots));
+        let room = config.limits.kept_results.saturating_sub(self.kept());
+        slots.min(u16::try_from(room).unwrap_or(u16::MAX))
     }
 
     pub(crate) fn running(&self) -> u16 {
@@ -173,9 +176,7 @@ impl Bidder {
         if let Some(reason) = self.lasting_refusal(config) {
             return Some(reason);
         }
-        // Work is taken on only with room to keep its result and to remember it.
-        let room = self.works.len() < config.limits.kept_results;
-        (self.running() >= self.slots(config) || !room).then_some(Reason::Busy)
+        (self.running() >= self.slots(config)).then_some(Reason::Busy)
     }
 
     /// BID_REQUEST.
