@@ -490,9 +490,11 @@ impl World {
                 // dead, or of where the peer was long ago.
                 let lately = peer.heard.is_some_and(|heard| now.since(heard) < CALM / 2);
                 let moved = there && peer.address != self.nodes[other].address;
-                // Where both were told of an old place of the other, neither finds the other by itself.
+                // Who was told of an old place of the other is found by it, if it knows where, and that it is one of ours:
+                // to a shell device nobody gives signs of life.
                 let knows_me = self.nodes[other].subject.device().snapshot(now).peers;
-                let knows_me = knows_me.iter().any(|it| it.address == self.nodes[node].address);
+                let knows_me =
+                    knows_me.iter().any(|it| it.address == self.nodes[node].address && it.boot.is_some());
                 if (lately && (!there || moved)) || (moved && !knows_me) {
                     continue;
                 }
