@@ -14,7 +14,7 @@ use bidmesh_sim::model::{Budgets, Mesh, MeshModel, explore};
 use bidmesh_sim::scenario::{SCENARIOS, Scenario};
 use bidmesh_sim::story::Story;
 use bidmesh_sim::world::plan::{Plan, Size, Without};
-use bidmesh_sim::world::{Defect, Summary, World};
+use bidmesh_sim::world::{Defect, Summary, World, sampled};
 
 use crate::screen::Progress;
 
@@ -437,7 +437,7 @@ fn speed(sizes: &[usize]) -> ExitCode {
             while cpu_time().saturating_sub(started) < LONG {
                 let plan = Plan { seed: worlds, bytes, ..bidmesh_sim::scenario::steady(*devices) };
                 let world = World::new(plan, None);
-                events += if bytes { world } else { world.checking_every(256) }.play().events;
+                events += if bytes { world } else { world.checking_every(sampled(*devices)) }.play().events;
                 worlds += 1;
             }
             let micros = cpu_time().saturating_sub(started).as_micros().max(1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::world::fault::{Fault, Faults};
-use crate::world::plan::{Plan, Size, Without};
+use crate::world::plan::{HEARTBEATS_AMONG, Plan, Size, Without};
 
 /// A story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +108,12 @@ impl Scenario {
         }
         (plan.shells, plan.stores, plan.small_core) = (self.shells, self.stores, false);
         (plan.bytes, plan.twins) = (false, false);
-        let mut limits = bidmesh_core::Config::default();
-        limits.limits.decisions = 8;
-        plan.config = limits;
+        let mut config = bidmesh_core::Config::default();
+        config.limits.decisions = 8;
+        if self.devices > HEARTBEATS_AMONG {
+            config.detection.heartbeat = Duration::ZERO;
+        }
+        plan.config = config;
         plan.storm = Duration::from_secs(60);
         let spread = if self.name == "two-orchestrators" { 0 } else { 4 };
         plan.asks = asks(seed, self.prompts, spread);

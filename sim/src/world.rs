@@ -158,6 +158,12 @@ pub struct World {
     page: Option<Box<Page>>,
 }
 
+/// How seldom devices check themselves where they do by sampling: a check looks at every peer.
+pub const fn sampled(devices: usize) -> u64 {
+    let seldom = 2 * devices as u64;
+    if seldom < 256 { 256 } else { seldom }
+}
+
 /// Hears the device of a line, if it is one's, and the line.
 type Tell = Box<dyn FnMut(Option<&str>, &str)>;
 
@@ -199,7 +205,7 @@ impl World {
             trace: None,
             tell: None,
             peaks: BTreeMap::new(),
-            check_every: if plan.devices <= 64 { 1 } else { 256 },
+            check_every: if plan.devices <= 64 { 1 } else { sampled(plan.devices) },
             optional: None,
             page: None,
             plan,

@@ -241,13 +241,16 @@ fn resting(choices: &mut Choices, config: &mut Config) {
     }
 }
 
+/// Devices that give each other signs of life: among more those would be most of what happens.
+pub(crate) const HEARTBEATS_AMONG: usize = 24;
+
 /// How deaths are noticed: in a quarter of the worlds by heartbeats, too. Among many devices those would be most of what
 /// happens.
 fn detecting(choices: &mut Choices, odd: bool, devices: usize) -> Detection {
     let s = Duration::from_secs;
     let mut detection = Detection::default();
     let heartbeat = choices.pick([0, 0, 0, 0, 0, 0, 10, 30]);
-    detection.heartbeat = if devices <= 24 { s(heartbeat) } else { Duration::ZERO };
+    detection.heartbeat = if devices <= HEARTBEATS_AMONG { s(heartbeat) } else { Duration::ZERO };
     if odd {
         (detection.suspect, detection.gone) = choices.pick([(1, 1), (1, 12), (5, 10), (12, 12)]);
         detection.unreachable = choices.pick([Duration::ZERO, s(1), s(120)]);
