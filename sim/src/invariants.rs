@@ -222,6 +222,9 @@ impl Oracle {
         for event in &out.events {
             self.noticed(node, now, event);
         }
+        let view = &mut self.views[node];
+        view.most_peers = view.most_peers.max(peers);
+        let peers = view.most_peers;
         let mut by_task: BTreeMap<&str, usize> = BTreeMap::new();
         for action in &out.actions {
             self.acted(node, now, action);

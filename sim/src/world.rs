@@ -611,7 +611,13 @@ impl World {
         if self.events.is_multiple_of(self.check_every) {
             self.inspect(node);
         }
-        let peers = self.nodes.len() + self.shells.len();
+        let mut peers = self.nodes.len() + self.shells.len();
+        if self.faults.has(Fault::BookFlooded) {
+            // Made-up devices are asked, too.
+            let usage = self.nodes[node].subject.device().usage();
+            peers =
+                usage.iter().find(|usage| usage.what == "peers").map_or(peers, |known| peers + known.size);
+        }
         self.oracle.after(node, now, &out, peers);
         for event in &out.events {
             if let Some(page) = &mut self.page {

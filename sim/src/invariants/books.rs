@@ -35,6 +35,8 @@ pub struct View {
     pub(super) sends: BTreeMap<SendId, DeviceId>,
     /// Letters that were offered before and failed: another try of one is nothing new.
     pub(super) failed_sends: BTreeSet<SendId>,
+    /// The most peers that it knew: letters to those who were removed since may still be on their way.
+    pub(super) most_peers: usize,
     /// What it began to run in this start.
     pub(super) begun: BTreeSet<(String, Text)>,
     /// What it runs.
@@ -140,6 +142,7 @@ impl View {
             current_question: None,
             sends: BTreeMap::new(),
             failed_sends: BTreeSet::new(),
+            most_peers: 0,
             begun: BTreeSet::new(),
             runs: BTreeMap::new(),
             held: BTreeMap::new(),
