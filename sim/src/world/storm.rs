@@ -498,7 +498,8 @@ impl World {
                 if (lately && (!there || moved)) || (moved && !knows_me) {
                     continue;
                 }
-                let believed = matches!(peer.health, Health::Alive | Health::Busy);
+                // Who came and went too often is known to be there, and is not waited for.
+                let believed = matches!(peer.health, Health::Alive | Health::Busy | Health::Back);
                 if there != believed {
                     let (id, health) = (self.nodes[node].id.clone(), peer.health.as_str());
                     let is = if there { "is there" } else { "is not there" };
