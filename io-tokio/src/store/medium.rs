@@ -32,62 +32,42 @@ pub(super) struct OnDisk {
 
 /// Bytes of some kind.
 #[derive(Debug)]
-pub(super) struct Bytes(pub(super) Box<dyn StorageBackend>);
+pub(super) struct Bytes {
+    backend: Box<dyn StorageBackend>,
+    /// Whether a commit waits for the disk. If not, what was written survives the process, since the kernel has it, but
+    /// not a loss of power.
+    sync: bool,
+}
 
-impl StorageBackend for Bytes {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
+impl Bytes {
+    pub(super) fn of(backend: impl StorageBackend, sync: bool) -> Self {
+        Self { backend: Box::new(backend), sync }
     }
 }
 
-/// A file of which no commit waits for the disk: what was written survives the process, since the kernel has it, but
-/// not a loss of power.
-#[derive(Debug)]
-struct Unsynced(FileBackend);
-
-impl StorageBackend for Unsynced {
+impl StorageBackend for Bytes {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.backend.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.backend.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.backend.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        if self.sync { self.backend.sync_data() } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.backend.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.backend.close()
     }
 }
 
@@ -101,7 +81,7 @@ impl Medium for OnDisk {
             self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
         }
         let file = FileBackend::new(file).map_err(|error: DatabaseError| io::Error::other(error))?;
-        Ok(Bytes(if self.sync { Box::new(file) } else { Box::new(Unsynced(file)) }))
+        Ok(Bytes::of(file, self.sync))
     }
 
     fn copy(&self) -> io::Result<Option<Bytes>> {
@@ -133,5 +113,5 @@ pub(super) fn in_memory(bytes: &[u8]) -> io::Result<Bytes> {
     let memory = InMemoryBackend::new();
     memory.set_len(bytes.len() as u64)?;
     memory.write(0, bytes)?;
-    Ok(Bytes(Box::new(memory)))
+    Ok(Bytes::of(memory, true))
 }

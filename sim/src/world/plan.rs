@@ -244,8 +244,7 @@ fn resting(choices: &mut Choices, config: &mut Config) {
 /// Devices that give each other signs of life: among more those would be most of what happens.
 pub(crate) const HEARTBEATS_AMONG: usize = 24;
 
-/// How deaths are noticed: in a quarter of the worlds by heartbeats, too. Among many devices those would be most of what
-/// happens.
+/// How deaths are noticed: in a quarter of the worlds by heartbeats, too.
 fn detecting(choices: &mut Choices, odd: bool, devices: usize) -> Detection {
     let s = Duration::from_secs;
     let mut detection = Detection::default();

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::bare::Bare;
 use super::devices::Mesh;
 use super::figures::{Times, compare, heading, spread};
+use super::script::Script;
 
 const DEVICES: [usize; 3] = [2, 5, 10];
 const ROUNDS: usize = 200;
@@ -73,6 +74,28 @@ pub(crate) fn first_token() {
     }
 }
 
+/// Hands in so many prompts at once, and plays the same messages on bare TCP, in turn and so often.
+async fn side_by_side(mesh: &Mesh, prompts: usize, times: usize) -> (Script, Times, Times) {
+    mesh.prompts(prompts).await;
+    let script = mesh.record(mesh.prompts(prompts)).await;
+    let mut bare = Bare::start(&script).await;
+    let (mut with_mesh, mut without) = (Times::default(), Times::default());
+    for _ in 0..times {
+        let start = Instant::now();
+        mesh.prompts(prompts).await;
+        with_mesh.add(start.elapsed());
+        mesh.settle().await;
+        without.add(bare.play().await);
+        mesh.settle().await;
+    }
+    (script, with_mesh, without)
+}
+
+fn tell_rates(prompts: usize, with_mesh: &Times, without: &Times) {
+    let rate = |times: &Times| prompts as f64 / times.median().as_secs_f64();
+    println!("    prompts a second: {:.0} against {:.0}", rate(with_mesh), rate(without));
+}
+
 /// Many prompts, handed in at once.
 pub(crate) fn throughput() {
     const PROMPTS: usize = 100;
@@ -80,22 +103,10 @@ pub(crate) fn throughput() {
     heading("100 prompts at once, 5 devices, one process", "bidmesh", "bare TCP");
     runtime().block_on(async {
         let mesh = Mesh::start(5).await;
-        mesh.prompts(PROMPTS).await;
-        let script = mesh.record(mesh.prompts(PROMPTS)).await;
-        let mut bare = Bare::start(&script).await;
-        let (mut with_mesh, mut without) = (Times::default(), Times::default());
-        for _ in 0..TIMES {
-            let start = Instant::now();
-            mesh.prompts(PROMPTS).await;
-            with_mesh.add(start.elapsed());
-            mesh.settle().await;
-            without.add(bare.play().await);
-            mesh.settle().await;
-        }
+        let (script, with_mesh, without) = side_by_side(&mesh, PROMPTS, TIMES).await;
         compare("until the last answer", &with_mesh, &without);
         println!("    {} connections: {}", script.steps.len(), script.kinds());
-        let rate = |times: &Times| PROMPTS as f64 / times.median().as_secs_f64();
-        println!("    prompts a second: {:.0} against {:.0}", rate(&with_mesh), rate(&without));
+        tell_rates(PROMPTS, &with_mesh, &without);
     });
 }
 
@@ -116,21 +127,9 @@ pub(crate) fn batch() {
         };
         runtime().block_on(async {
             let mesh = Mesh::start_on(8, Duration::ZERO, &store).await;
-            mesh.prompts(PROMPTS).await;
-            let script = mesh.record(mesh.prompts(PROMPTS)).await;
-            let mut bare = Bare::start(&script).await;
-            let (mut with_mesh, mut without) = (Times::default(), Times::default());
-            for _ in 0..TIMES {
-                let start = Instant::now();
-                mesh.prompts(PROMPTS).await;
-                with_mesh.add(start.elapsed());
-                mesh.settle().await;
-                without.add(bare.play().await);
-                mesh.settle().await;
-            }
+            let (_, with_mesh, without) = side_by_side(&mesh, PROMPTS, TIMES).await;
             compare(what, &with_mesh, &without);
-            let rate = |times: &Times| PROMPTS as f64 / times.median().as_secs_f64();
-            println!("    prompts a second: {:.0} against {:.0}", rate(&with_mesh), rate(&without));
+            tell_rates(PROMPTS, &with_mesh, &without);
         });
     }
 }

@@ -145,7 +145,7 @@ impl Medium for Disk {
         if self.state().read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
-        Ok(Bytes(Box::new(self.clone())))
+        Ok(Bytes::of(self.clone(), true))
     }
 
     fn copy(&self) -> io::Result<Option<Bytes>> {
