@@ -3,7 +3,8 @@
 //!
 //! A bid promises nothing: accepting a TASK is the only exclusive act. A TASK is known again by who sent it, its
 //! award and a digest of its prompt, and answered with what is there, so that a copy never runs twice. How one
-//! piece of work goes on is in [`work`], what is remembered of it afterwards in [`memory`].
+//! piece of work goes on is in [`work`], what is remembered of it afterwards in [`memory`], what becomes of the work
+//! of an earlier start in [`restore`].
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -24,6 +25,7 @@ use crate::wire::{
 };
 
 pub(crate) mod memory;
+mod restore;
 pub(crate) mod work;
 
 use memory::{Memory, Remembered};
@@ -347,6 +349,9 @@ impl Bidder {
         // PROGRESS names an award, and shell devices do not know it.
         if key.award.is_some() && !dialect.is_shell() {
             work = work.told(ctx.is_me(&key.from), ctx.now, ctx.config.timing.heartbeat);
+        }
+        if !ctx.is_me(&key.from) {
+            self.write_down_start(ctx, &key, dialect);
         }
         self.runs.insert(run, key.clone());
         self.works.insert(key, work);

@@ -22,7 +22,7 @@ use crate::id::{BootId, DeviceId, TaskId};
 use crate::input::Input;
 use crate::mail::{Draft, Mail, News, Purpose};
 use crate::orchestrator::Orchestrator;
-use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Record, Report, Sequence, Unsaid};
+use crate::outbox::{Action, Event, Ignored, Outbox, Outcome, Report, Sequence, Unsaid};
 use crate::peers::Peers;
 use crate::restore::Restored;
 use crate::snapshot::{Snapshot, Usage};
@@ -332,27 +332,7 @@ impl Running<'_> {
 
     fn restore(&mut self) {
         let Some(restored) = self.protocol.restored.take() else { return };
-        let limit = self.protocol.config.limits.tombstones;
-        for (record, age) in &restored.records {
-            let bidder = &mut self.protocol.bidder;
-            match record {
-                Record::Kept { orchestrator, award, digest, dialect, status, output } => {
-                    let key = (orchestrator.clone(), award.clone(), *digest);
-                    bidder.restore_kept(
-                        key,
-                        *dialect,
-                        *status,
-                        output.clone(),
-                        *age,
-                        &self.protocol.config.timing,
-                    );
-                }
-                Record::Forgotten { orchestrator, award, digest } => {
-                    bidder.restore_done(orchestrator, award, *digest, limit);
-                }
-                Record::Task { .. } | Record::Award { .. } | Record::Outcome { .. } => {}
-            }
-        }
+        self.work(|this, ctx| this.restore(ctx, &restored.records));
         self.orchestrate(|this, ctx| this.restore(ctx, &restored.records));
     }
 

@@ -314,6 +314,18 @@ pub enum Record {
         /// How.
         outcome: Outcome,
     },
+    /// As a worker: a run began. Followed by [`Record::Kept`] when it ends, so that the next start knows what this one
+    /// took with it. Written behind, but for a shell device: whoever cannot ask learns it by this record alone.
+    Started {
+        /// For whom.
+        orchestrator: DeviceId,
+        /// Of which award.
+        award: AwardId,
+        /// A digest of the prompt, as in [`Record::Kept`].
+        digest: u128,
+        /// How the orchestrator spoke when it sent the TASK, and is spoken to.
+        dialect: Dialect,
+    },
     /// As a worker: a result that must be kept until acknowledged; written before it is sent.
     Kept {
         /// For whom.
@@ -328,6 +340,8 @@ pub enum Record {
         status: Status,
         /// The output.
         output: Text,
+        /// How fast it was.
+        speed: Option<Speed>,
     },
     /// As a worker: that result was acknowledged or expired; forget the text, remember the award.
     Forgotten {
@@ -428,6 +442,13 @@ pub enum Event {
         /// The run.
         run: RunId,
         /// What was awarded, or how it is called here.
+        label: String,
+    },
+    /// As a worker: a run of an earlier start ended with that start; whoever asked for it is told.
+    RunLost {
+        /// For this device.
+        from: DeviceId,
+        /// What was awarded.
         label: String,
     },
     /// As a worker: a run ended.

@@ -205,13 +205,18 @@ impl Peer {
         if self.suspect() { 0 } else { self.free_if_there(now) }
     }
 
+    /// What it said last, if it is a bidmesh device; it may turn out again that it is one.
+    fn slots(&self) -> u16 {
+        if self.is_bidmesh() { self.slots } else { 1 }
+    }
+
     fn free_if_there(&self, now: Time) -> u16 {
-        self.slots.saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
+        self.slots().saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
     }
 
     /// All its slots are taken: by our own awards, or as far as is believed of a device that answers.
     fn full(&self, now: Time) -> bool {
-        self.slots > 0 && (self.awards >= self.slots || (!self.suspect() && self.free(now) == 0))
+        self.slots() > 0 && (self.awards >= self.slots() || (!self.suspect() && self.free(now) == 0))
     }
 
     fn heard_now(&mut self, now: Time) {

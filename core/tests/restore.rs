@@ -219,6 +219,7 @@ fn a_kept_result_is_offered_and_a_taken_one_runs_nothing() {
         dialect: Dialect::Bidmesh,
         status: Status::Completed,
         output: "an answer".into(),
+        speed: None,
     };
     let device = Restarted::with(vec![(kept.clone(), SECOND)]);
     assert!(device.sent().contains(&"RESULT"), "{:?}", device.sent());
@@ -229,6 +230,10 @@ fn a_kept_result_is_offered_and_a_taken_one_runs_nothing() {
     );
     let device = Restarted::with(vec![(kept, Duration::from_secs(4000))]);
     assert!(!device.sent().contains(&"RESULT"), "it is too old: {:?}", device.sent());
+    let forgets = |action: &Action| {
+        matches!(action, Action::Persist { record: Record::Forgotten { digest: 5, .. }, .. })
+    };
+    assert!(device.out.actions.iter().any(forgets), "the store need not keep it: {:?}", device.out.actions);
 }
 
 /// A device that knows neither whom it could ask nor what it could run itself would end what it was asked.

@@ -397,6 +397,7 @@ impl Oracle {
             Event::PeerHealth { peer, health } => self.health_changed(node, now, peer, *health),
             Event::Equivocation { .. } => self.mark("two devices with one id are noticed"),
             Event::RunEnded { status: Status::HandedBack, .. } => self.mark("a run is handed back"),
+            Event::RunLost { .. } => self.mark("a run that a crash cut off is reported"),
             Event::Overloaded { .. } => self.mark("a message is not sent: too many are owed"),
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),
             Event::Ignored { from: Some(from), why: Ignored::OldBoot } => {

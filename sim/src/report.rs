@@ -12,7 +12,7 @@ use crate::world::Summary;
 use crate::world::fault::{Fault, KINDS, Phase};
 
 /// What must be seen in a campaign of some size, or it has not tested it.
-pub const EXPECTED: [&str; 57] = [
+pub const EXPECTED: [&str; 58] = [
     "a RESULT of an earlier attempt wins",
     "a device is worker and orchestrator at once",
     "a device notices that it slept",
@@ -26,6 +26,7 @@ pub const EXPECTED: [&str; 57] = [
     "a peer that came and went too often is not waited for",
     "a peer's restart is noticed",
     "a run is handed back",
+    "a run that a crash cut off is reported",
     "a shell device asks",
     "a slow attempt is hedged",
     "a submission is refused: client full",

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bidmesh_tests::{Background, BidmeshBuilder, BidmeshProcess, Runner, Signal, wait_until};
+use bidmesh_tests::{Background, BidmeshBuilder, BidmeshProcess, Inbox, Runner, Signal, deliver, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -137,6 +137,33 @@ fn a_run_that_both_devices_lost_is_run_again() {
     pair.asking.start_again();
     pair.assert_answered(&task, "hello");
     assert_eq!(pair.runner.started().len(), 2);
+}
+
+/// A shell device cannot ask what became of its task: it would wait for five minutes.
+#[test]
+fn a_worker_that_was_killed_says_what_it_lost() {
+    let (runner, shelly) = (Runner::new(), Inbox::open());
+    runner.hold();
+    let mut worker = impatient("Worker").runner(&runner).start();
+    let hello = format!("HELLO|Shelly|{}\n", shelly.address());
+    deliver(worker.address(), hello.as_bytes(), SOON);
+    deliver(worker.address(), b"TASK|Shelly|{\"task_id\": \"task_7\", \"prompt\": \"hello\"}\n", SOON);
+    runner.run(0);
+    wait_until(SOON, "the worker to write down what it runs", || {
+        let file = fs::read(worker.dir().join("store.redb")).ok()?;
+        file.windows(6).any(|bytes| bytes == b"task_7").then_some(())
+    });
+    worker.kill();
+    runner.release();
+    worker.start_again();
+    let result = wait_until(SOON, "a RESULT", || {
+        let all = shelly.messages().into_iter().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        all.into_iter().find(|message| message.starts_with("RESULT|Worker|"))
+    });
+    assert!(result.contains("task_7") && result.contains("\"error\""), "{result}");
+    assert!(result.contains("not finished: it was stopped while it ran the prompt"), "{result}");
+    worker.wait_for_log("task_7: was cut off when this device stopped; Shelly is told", SOON);
+    assert_eq!(runner.started().len(), 1);
 }
 
 #[test]

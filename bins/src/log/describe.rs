@@ -20,7 +20,10 @@ pub fn describe(event: &Event) -> Line {
         | Event::AttemptLost { .. }
         | Event::Resting { .. }
         | Event::Finished { .. } => of_task(event),
-        Event::RunStarted { .. } | Event::RunEnded { .. } | Event::Declined { .. } => of_work(event),
+        Event::RunStarted { .. }
+        | Event::RunLost { .. }
+        | Event::RunEnded { .. }
+        | Event::Declined { .. } => of_work(event),
         Event::PeerChanged { .. }
         | Event::PeerLeft { .. }
         | Event::PeerHealth { .. }
@@ -70,6 +73,10 @@ fn of_task(event: &Event) -> Line {
 fn of_work(event: &Event) -> Line {
     match event {
         Event::RunStarted { from, label, .. } => Line::new("RUN", 0, format!("{label}: begins, for {from}")),
+        Event::RunLost { from, label } => {
+            let what = format!("{label}: was cut off when this device stopped; {from} is told");
+            Line::new("WARN", 0, what)
+        }
         Event::RunEnded { run, status } => Line::new("RUN", 0, format!("run {}: {}", run.0, status.as_str())),
         Event::Declined { from, reason } => {
             Line::new("RUN", 1, format!("{from} was refused: {}", reason.words()))

@@ -11,7 +11,6 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::{Bidder, Remembered};
 use crate::canonical::Renewal;
-use crate::config::Timing;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
 use crate::input::{RunOutcome, Tokens};
@@ -48,6 +47,11 @@ impl WorkKey {
 
     pub(crate) fn prompt(from: &DeviceId, prompt: &str) -> Self {
         Self { from: from.clone(), kind: Kind::Prompt, award: None, digest: digest(prompt) }
+    }
+
+    /// Of an earlier start, which wrote it down.
+    pub(crate) fn restored(from: &DeviceId, award: &AwardId, digest: u128) -> Self {
+        Self { digest, ..Self::any(from, award) }
     }
 
     /// Stands for an award whatever its prompt.
@@ -151,6 +155,17 @@ impl Work {
         Self { label, dialect, state: State::Running(running) }
     }
 
+    /// A result of an earlier start, which is offered at once.
+    pub(crate) fn kept(
+        label: String,
+        dialect: Dialect,
+        result: (Status, Text, Option<Speed>),
+        expires: Time,
+        pause: Duration,
+    ) -> Self {
+        Self { label, dialect, state: State::Kept(Kept::new(result, expires, pause)) }
+    }
+
     /// Its text is told by PROGRESS while it runs; `local`: to this device itself.
     pub(crate) fn told(mut self, local: bool, now: Time, heartbeat: Duration) -> Self {
         if let State::Running(running) = &mut self.state {
@@ -210,7 +225,10 @@ impl Running {
                 return (Status::Completed, generation.text, Some(speed));
             }
             (_, Some(StopWhy::Cancelled)) => (Status::Cancelled, "".into()),
-            (_, Some(StopWhy::Leaving | StopWhy::Resting)) => (Status::HandedBack, "".into()),
+            (_, Some(StopWhy::Leaving)) => (Status::HandedBack, "it is shutting down".into()),
+            (_, Some(StopWhy::Resting)) => {
+                (Status::HandedBack, "its battery is low, or it is too hot".into())
+            }
             (_, Some(StopWhy::TooLong)) => (Status::Error, too_long(limit)),
             (_, Some(StopWhy::TookTooLong)) => {
                 (Status::Error, "it ran longer than this device allows".into())
@@ -258,6 +276,12 @@ fn shortened(text: &Text, limit: usize) -> Text {
 }
 
 impl Kept {
+    /// On disk, and offered from the beginning.
+    fn new((status, output, speed): (Status, Text, Option<Speed>), expires: Time, pause: Duration) -> Self {
+        let (sequence, letter) = (None, None);
+        Self { status, output, speed, sequence, expires, offer_at: Time::ZERO, pause, letter }
+    }
+
     /// Whoever waits for it was heard, or asks for it.
     pub(crate) fn offer_now(&mut self, now: Time) {
         if self.letter.is_none() {
@@ -286,60 +310,24 @@ impl Bidder {
         // Only what names an award can be asked for again after a restart.
         let sequence = key.award.as_ref().map(|award| {
             let (orchestrator, award, output) = (key.from.clone(), award.clone(), output.clone());
-            ctx.persist(
-                Record::Kept { orchestrator, award, digest: key.digest, dialect, status, output },
-                true,
-            )
+            let digest = key.digest;
+            ctx.persist(Record::Kept { orchestrator, award, digest, dialect, status, output, speed }, true)
         });
         let timing = &ctx.config.timing;
-        work.state = State::Kept(Kept {
-            status,
-            output,
-            speed,
-            sequence,
-            expires: ctx.now + timing.result_kept,
-            offer_at: ctx.now,
-            pause: timing.result_offer,
-            letter: None,
-        });
-    }
-
-    /// A kept result of an earlier start.
-    pub(crate) fn restore_kept(
-        &mut self,
-        (orchestrator, award, digest): (DeviceId, AwardId, u128),
-        dialect: Dialect,
-        status: Status,
-        output: Text,
-        age: Duration,
-        timing: &Timing,
-    ) {
-        let Some(left) = timing.result_kept.checked_sub(age) else { return };
-        let key = WorkKey { digest, ..WorkKey::any(&orchestrator, &award) };
+        let expires = ctx.now + timing.result_kept;
         let kept = Kept {
-            status,
-            output,
-            speed: None,
-            sequence: None,
-            expires: Time::ZERO + left,
-            offer_at: Time::ZERO,
-            pause: timing.result_offer,
-            letter: None,
+            offer_at: ctx.now,
+            sequence,
+            ..Kept::new((status, output, speed), expires, timing.result_offer)
         };
-        self.works.insert(key, Work { label: award.as_str().into(), dialect, state: State::Kept(kept) });
+        work.state = State::Kept(kept);
     }
 
-    /// An award of an earlier start whose result was taken.
-    pub(crate) fn restore_done(
-        &mut self,
-        orchestrator: &DeviceId,
-        award: &AwardId,
-        digest: u128,
-        limit: usize,
-    ) {
-        let key = WorkKey { digest, ..WorkKey::any(orchestrator, award) };
-        self.works.remove(&key);
-        self.memory.remember(key, Remembered::Done, None, Time::ZERO, limit);
+    /// The next start finds what this one was running, if it ends in the middle.
+    pub(super) fn write_down_start(&self, ctx: &mut Context<'_>, key: &WorkKey, dialect: Dialect) {
+        let Some(award) = key.award.clone() else { return };
+        let (orchestrator, digest) = (key.from.clone(), key.digest);
+        ctx.persist(Record::Started { orchestrator, award, digest, dialect }, dialect.is_shell());
     }
 
     /// The record of a kept result is on disk, or could not be written: then it is offered all the same.
@@ -459,7 +447,13 @@ impl Bidder {
         if kept.timer().is_none_or(|(at, _)| at > ctx.now) {
             return;
         }
-        let body = self.result_message(ctx, key, kept.status, kept.output.clone(), kept.speed);
+        let (status, output) = if dialect.is_shell() && kept.status == Status::HandedBack {
+            // It knows no handing back, and would take the reason for an answer.
+            (Status::Error, format!("not finished: {}", kept.output).into())
+        } else {
+            (kept.status, kept.output.clone())
+        };
+        let body = self.result_message(ctx, key, status, output, kept.speed);
         let give_up_at = ctx.now + ctx.config.timing.notice_send;
         let purpose = Purpose::Result { work: key.clone() };
         let letter = ctx.post(Draft { to: key.from.clone(), address, body, purpose, give_up_at });

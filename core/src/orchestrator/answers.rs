@@ -218,7 +218,8 @@ impl Orchestrator {
             task.accepted_runs += 1;
         }
         let why = match status {
-            Status::HandedBack => String::from("handed the task back"),
+            Status::HandedBack if output.trim().is_empty() => String::from("handed the task back"),
+            Status::HandedBack => format!("handed the task back: {}", first_line(output)),
             Status::Cancelled => String::from("stopped the task"),
             Status::Error | Status::Completed => format!("failed: {}", first_line(output)),
         };

@@ -47,7 +47,7 @@ impl Orchestrator {
                         self.with(ctx, number, |this, task, ctx| this.restore_outcome(ctx, task, outcome));
                     }
                 }
-                Record::Kept { .. } | Record::Forgotten { .. } => {}
+                Record::Started { .. } | Record::Kept { .. } | Record::Forgotten { .. } => {}
             }
         }
     }

@@ -94,7 +94,6 @@ impl Peers {
                     if peer.old_boots.len() > OLD_BOOTS {
                         peer.old_boots.pop_front();
                     }
-                    peer.slots = 1;
                 }
                 None
             }

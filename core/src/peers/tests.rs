@@ -75,6 +75,7 @@ fn what_others_run_there_is_believed_for_a_while() {
     let mut peers = known(&["B"]);
     let timing = Timing::default();
     let capacity = Capacity { slots: 2, running: 2, yours: 1 };
+    peers.see_boot(&id("B"), Some(&boot("b1")), at(0));
     peers.believe(&id("B"), at(0), Some(capacity), None, &timing);
     assert_eq!(peers.free(&id("B"), false, at(0)), 1, "one of the two is ours and counted as an award");
     peers.award(&id("B"), false, at(0), true);
@@ -82,6 +83,20 @@ fn what_others_run_there_is_believed_for_a_while() {
     peers.advance(at(30_000));
     assert_eq!(peers.free(&id("B"), false, at(30_000)), 1);
     peers.check(at(30_000));
+}
+
+#[test]
+fn a_shell_device_has_one_slot_and_what_turns_out_bidmesh_after_all_has_its_own() {
+    let mut peers = known(&["B"]);
+    peers.see_boot(&id("B"), Some(&boot("b1")), at(0));
+    let capacity = Capacity { slots: 3, running: 0, yours: 0 };
+    peers.believe(&id("B"), at(0), Some(capacity), None, &Timing::default());
+    assert_eq!(peers.free_total(), 3);
+    peers.see_boot(&id("B"), None, at(1));
+    assert_eq!(peers.free_total(), 1);
+    peers.see_boot(&id("B"), Some(&boot("b1")), at(2));
+    assert_eq!(peers.free_total(), 3);
+    peers.check(at(2));
 }
 
 #[test]

@@ -66,7 +66,10 @@ impl Watchers {
                 Record::Outcome { task, .. } => {
                     this.open.remove(task);
                 }
-                Record::Award { .. } | Record::Kept { .. } | Record::Forgotten { .. } => {}
+                Record::Award { .. }
+                | Record::Started { .. }
+                | Record::Kept { .. }
+                | Record::Forgotten { .. } => {}
             }
         }
         let until = Instant::now() + RETURN;

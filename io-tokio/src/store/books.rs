@@ -1,8 +1,8 @@
 //! The tables of the file: what a record changes there, what is dropped, and which version of the format it is.
 //!
 //! The file holds what still matters and no history: an outcome takes the place of its task's awards and prompts, a
-//! forgotten result that of the kept one. So it is compact at all times, and what is left is bounded: open tasks and
-//! kept results by core's own limits, the rest by [`Bounds`].
+//! forgotten result that of the kept one. So it is compact at all times, and what is left is bounded: open tasks, runs
+//! and kept results by core's own limits, the rest by [`Bounds`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,14 +18,14 @@ use serde::de::DeserializeOwned;
 
 use super::medium::Bytes;
 use super::stored::{
-    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredTask,
+    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredStart, StoredTask,
 };
 
 /// The version of the format that this program writes. Raise it with a step in [`MIGRATIONS`].
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 /// The step at index `n` brings format `n + 1` to `n + 2`.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+pub(super) const MIGRATIONS: &[Migration] = &[second_format];
 const _: () =
     assert!(FORMAT == MIGRATIONS.len() as u64 + 1, "each format but the first has a step that leads to it");
 
@@ -40,7 +40,8 @@ const TASKS: Table = TableDefinition::new("tasks");
 /// Under `TASK/ATTEMPT`, the attempt with ten digits.
 const AWARDS: Table = TableDefinition::new("awards");
 const OUTCOMES: Table = TableDefinition::new("outcomes");
-/// Under `ORCHESTRATOR/AWARD/DIGEST`, and so are the forgotten ones.
+/// Runs that have not ended, under `ORCHESTRATOR/AWARD/DIGEST` as all of a worker's rows are. Since the second format.
+const STARTED: Table = TableDefinition::new("started");
 const KEPT: Table = TableDefinition::new("kept");
 const FORGOTTEN: Table = TableDefinition::new("forgotten");
 
@@ -185,14 +186,21 @@ impl Books {
                 }
             }
             Stored::Outcome(outcome) => self.enter_outcome(transaction, outcome, number, at_unix_ms)?,
+            Stored::Start(start) => {
+                let key = start.key();
+                let row = bytes(Row { number, at_unix_ms, record: start })?;
+                transaction.open_table(STARTED)?.insert(key.as_str(), row.as_slice())?;
+            }
             Stored::Kept(kept) => {
                 let key = kept.key();
                 let row = bytes(Row { number, at_unix_ms, record: kept })?;
+                transaction.open_table(STARTED)?.remove(key.as_str())?;
                 transaction.open_table(KEPT)?.insert(key.as_str(), row.as_slice())?;
             }
             Stored::Forgotten(forgotten) => {
                 let key = forgotten.key();
                 let row = bytes(Row { number, at_unix_ms, record: forgotten })?;
+                transaction.open_table(STARTED)?.remove(key.as_str())?;
                 transaction.open_table(KEPT)?.remove(key.as_str())?;
                 transaction.open_table(FORGOTTEN)?.insert(key.as_str(), row.as_slice())?;
                 self.forgotten.insert(number, (key, at_unix_ms));
@@ -301,9 +309,15 @@ fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Tr
 }
 
 fn create_tables(transaction: &WriteTransaction) -> Result<(), RedbError> {
-    for table in [TASKS, AWARDS, OUTCOMES, KEPT, FORGOTTEN] {
+    for table in [TASKS, AWARDS, OUTCOMES, STARTED, KEPT, FORGOTTEN] {
         transaction.open_table(table)?;
     }
+    Ok(())
+}
+
+/// Runs are written down when they begin.
+fn second_format(transaction: &WriteTransaction) -> Result<(), RedbError> {
+    transaction.open_table(STARTED)?;
     Ok(())
 }
 
@@ -331,6 +345,7 @@ impl Reading {
             let ended = Ended { task: row.record.task.clone(), at_unix_ms: row.at_unix_ms, bytes };
             this.ended.insert(row.number, ended);
         })?;
+        this.table::<StoredStart>(&transaction, STARTED, |_, _| {})?;
         this.table::<StoredKept>(&transaction, KEPT, |_, _| {})?;
         this.table::<StoredForgotten>(&transaction, FORGOTTEN, |this, row| {
             this.forgotten.insert(row.number, (row.record.key(), row.at_unix_ms));

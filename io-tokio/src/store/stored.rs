@@ -104,6 +104,15 @@ struct StoredSpeed {
     tokens: Option<u32>,
 }
 
+/// A run that has not ended yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredStart {
+    orchestrator: String,
+    award: String,
+    digest: String,
+    dialect: String,
+}
+
 /// A result that waits for its acknowledgement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct StoredKept {
@@ -113,6 +122,8 @@ pub(super) struct StoredKept {
     dialect: String,
     status: String,
     output: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    speed: Option<StoredSpeed>,
 }
 
 /// A result that was acknowledged.
@@ -129,6 +140,7 @@ pub(super) enum Stored {
     Task(StoredTask),
     Award(StoredAward),
     Outcome(StoredOutcome),
+    Start(StoredStart),
     Kept(StoredKept),
     Forgotten(StoredForgotten),
 }
@@ -181,14 +193,23 @@ impl From<&Record> for Stored {
                 why: outcome.why.clone(),
                 speed: outcome.speed.map(StoredSpeed::from),
             }),
-            Record::Kept { orchestrator, award, digest, dialect, status, output } => Self::Kept(StoredKept {
+            Record::Started { orchestrator, award, digest, dialect } => Self::Start(StoredStart {
                 orchestrator: orchestrator.to_string(),
                 award: award.to_string(),
                 digest: hex(*digest),
                 dialect: dialect_name(*dialect).into(),
-                status: status.as_str().into(),
-                output: output.to_string(),
             }),
+            Record::Kept { orchestrator, award, digest, dialect, status, output, speed } => {
+                Self::Kept(StoredKept {
+                    orchestrator: orchestrator.to_string(),
+                    award: award.to_string(),
+                    digest: hex(*digest),
+                    dialect: dialect_name(*dialect).into(),
+                    status: status.as_str().into(),
+                    output: output.to_string(),
+                    speed: speed.map(StoredSpeed::from),
+                })
+            }
             Record::Forgotten { orchestrator, award, digest } => Self::Forgotten(StoredForgotten {
                 orchestrator: orchestrator.to_string(),
                 award: award.to_string(),
@@ -277,6 +298,17 @@ impl Restore for StoredOutcome {
     }
 }
 
+impl Restore for StoredStart {
+    fn restore(self) -> Result<Record, Unreadable> {
+        Ok(Record::Started {
+            orchestrator: device(&self.orchestrator)?,
+            award: award(&self.award)?,
+            digest: number(&self.digest)?,
+            dialect: dialect(&self.dialect)?,
+        })
+    }
+}
+
 impl Restore for StoredKept {
     fn restore(self) -> Result<Record, Unreadable> {
         Ok(Record::Kept {
@@ -286,6 +318,7 @@ impl Restore for StoredKept {
             dialect: dialect(&self.dialect)?,
             status: Status::read(&self.status).ok_or(Unreadable)?,
             output: self.output.into(),
+            speed: self.speed.map(Speed::from),
         })
     }
 }
@@ -307,18 +340,30 @@ impl StoredTask {
     }
 }
 
-impl StoredKept {
-    /// The name of its row: ids hold no slash.
+impl StoredStart {
+    /// The name of its row.
     pub(super) fn key(&self) -> String {
-        format!("{}/{}/{}", self.orchestrator, self.award, self.digest)
+        work_key(&self.orchestrator, &self.award, &self.digest)
+    }
+}
+
+impl StoredKept {
+    /// The same as that of its start.
+    pub(super) fn key(&self) -> String {
+        work_key(&self.orchestrator, &self.award, &self.digest)
     }
 }
 
 impl StoredForgotten {
-    /// As [`StoredKept::key`] of what it forgets.
+    /// The same as that of what it forgets.
     pub(super) fn key(&self) -> String {
-        format!("{}/{}/{}", self.orchestrator, self.award, self.digest)
+        work_key(&self.orchestrator, &self.award, &self.digest)
     }
+}
+
+/// Ids hold no slash.
+fn work_key(orchestrator: &str, award: &str, digest: &str) -> String {
+    format!("{orchestrator}/{award}/{digest}")
 }
 
 fn device(text: &str) -> Result<DeviceId, Unreadable> {

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::redb::{Notices, RedbStore, StoreLimits, StoreOptions};
 use super::{Store, stored::*};
 use disk::Disk;
-use records::{award, forgotten, kept, outcome, task};
+use records::{award, forgotten, kept, outcome, started, task};
 
 /// A moment at which tests begin.
 const BEGINNING: u64 = 1_800_000_000;
@@ -53,10 +53,21 @@ fn kept_of(records: &[Record]) -> Vec<Record> {
                 if (orchestrator, award, digest) == wanted)
         })
     };
+    let ended = |wanted: (&bidmesh_core::id::DeviceId, &bidmesh_core::id::AwardId, &u128)| {
+        records.iter().any(|record| {
+            matches!(record, Record::Kept { orchestrator, award, digest, .. }
+                if (orchestrator, award, digest) == wanted)
+        })
+    };
     let keep = |record: &Record| match record {
         Record::Task { task, .. } if over(task) => Some(records::without_prompts(record.clone())),
         Record::Award { task, .. } if over(task) => None,
         Record::Kept { orchestrator, award, digest, .. } if taken((orchestrator, award, digest)) => None,
+        Record::Started { orchestrator, award, digest, .. }
+            if ended((orchestrator, award, digest)) || taken((orchestrator, award, digest)) =>
+        {
+            None
+        }
         record => Some(record.clone()),
     };
     records.iter().filter_map(keep).collect()
@@ -71,6 +82,7 @@ proptest! {
             Stored::Task(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Award(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Outcome(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
+            Stored::Start(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Kept(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Forgotten(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
         }
@@ -79,6 +91,7 @@ proptest! {
             Record::Task { .. } => Row::<StoredTask>::read(&bytes).unwrap().record.restore(),
             Record::Award { .. } => Row::<StoredAward>::read(&bytes).unwrap().record.restore(),
             Record::Outcome { .. } => Row::<StoredOutcome>::read(&bytes).unwrap().record.restore(),
+            Record::Started { .. } => Row::<StoredStart>::read(&bytes).unwrap().record.restore(),
             Record::Kept { .. } => Row::<StoredKept>::read(&bytes).unwrap().record.restore(),
             Record::Forgotten { .. } => Row::<StoredForgotten>::read(&bytes).unwrap().record.restore(),
         };
@@ -130,6 +143,9 @@ fn what_is_over_takes_no_room() {
         award("t1", 1),
         award("t1", 2),
         award("t2", 1),
+        started("a.1"),
+        started("a.2"),
+        started("a.3"),
         kept("a.1"),
         kept("a.2"),
         outcome("t1", "an answer"),
@@ -141,6 +157,7 @@ fn what_is_over_takes_no_room() {
         records::without_prompts(task("t1")),
         task("t2"),
         award("t2", 1),
+        started("a.3"),
         kept("a.2"),
         outcome("t1", "an answer"),
         forgotten("a.1"),

@@ -22,6 +22,10 @@ impl Oracle {
                 view.peers.entry(from.clone()).or_default().capacity = bid.capacity.map(|c| (now, c));
             }
             Body::BidRequest(_) if message.marker.is_some() => view.current_question = Some(from.clone()),
+            Body::Hello(_) | Body::Discover(_) => {
+                // One that was cut off before its marker is a shell device's, which has one slot.
+                view.peers.entry(from.clone()).or_default().cut = message.marker.is_none();
+            }
             Body::Refuse(refuse) => {
                 let peer = view.peers.entry(from.clone()).or_default();
                 peer.capacity = refuse.capacity.map(|c| (now, c));
@@ -207,6 +211,7 @@ impl View {
             |moment: Option<Time>| moment.is_none_or(|moment| now.since(moment) > Duration::from_secs(600));
         let others = usize::from(capacity.running.saturating_sub(capacity.yours));
         now.since(at) < self.config.timing.belief
+            && !peer.cut
             && long_ago(peer.full)
             && long_ago(peer.failed)
             && usize::from(capacity.slots) > others + held

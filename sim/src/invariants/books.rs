@@ -58,6 +58,8 @@ pub struct View {
 pub struct Peer {
     /// Its last word on its slots, and when.
     pub(super) capacity: Option<(Time, Capacity)>,
+    /// Its last HELLO bore no marker.
+    pub(super) cut: bool,
     /// When a message to it failed last.
     pub(super) failed: Option<Time>,
     /// When it refused for load last.

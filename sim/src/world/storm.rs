@@ -1,6 +1,7 @@
 //! Faults that strike a device, a link or the whole mesh; and the end of the storm: a random core is healed, the
 //! rest is dead for good, and new prompts must be answered.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bidmesh_core::hours::{Hours, MinuteOfDay};
@@ -531,20 +532,25 @@ impl World {
 
 /// What a store hands to the next start: everything that still matters, with its age.
 fn restored(store: &mut Vec<(Record, Duration)>, now: Duration) -> Restored {
-    let forgotten: Vec<_> = store
-        .iter()
-        .filter_map(|(record, _)| match record {
-            Record::Forgotten { orchestrator, award, digest } => {
-                Some((orchestrator.clone(), award.clone(), *digest))
-            }
-            _ => None,
-        })
-        .collect();
-    store.retain(|(record, _)| match record {
-        Record::Kept { orchestrator, award, digest, .. } => {
-            !forgotten.iter().any(|(o, a, d)| o == orchestrator && a == award && d == digest)
+    let work = |record: &Record| match record {
+        Record::Started { orchestrator, award, digest, .. } => {
+            Some((0, orchestrator.clone(), award.clone(), *digest))
         }
-        _ => true,
+        Record::Kept { orchestrator, award, digest, .. } => {
+            Some((1, orchestrator.clone(), award.clone(), *digest))
+        }
+        Record::Forgotten { orchestrator, award, digest } => {
+            Some((2, orchestrator.clone(), award.clone(), *digest))
+        }
+        _ => None,
+    };
+    let there: BTreeSet<_> = store.iter().filter_map(|(record, _)| work(record)).collect();
+    // What came later took the place of what was before.
+    store.retain(|(record, _)| {
+        work(record).is_none_or(|(step, orchestrator, award, digest)| {
+            let later = |step: i32| there.contains(&(step, orchestrator.clone(), award.clone(), digest));
+            !(step + 1..=2).any(later)
+        })
     });
     let records = store.iter().map(|(record, at)| (record.clone(), now.saturating_sub(*at))).collect();
     Restored { records }

@@ -49,6 +49,7 @@ pub(super) fn action(action: &Action) -> Option<String> {
                 Record::Task { task, .. } => format!("task {task}"),
                 Record::Award { award, device, .. } => format!("award {award} to {device}"),
                 Record::Outcome { task, outcome } => format!("outcome {task} {}", outcome.status.as_str()),
+                Record::Started { award, .. } => format!("start {award}"),
                 Record::Kept { award, status, .. } => format!("result {award} {}", status.as_str()),
                 Record::Forgotten { award, .. } => format!("forgotten {award}"),
             };

@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 use bidmesh_core::input::Written;
 use redb::{Database, TableDefinition, WriteTransaction};
 
-use super::records::{award, forgotten, kept, outcome, task, without_prompts};
+use super::records::{award, forgotten, kept, outcome, started, task, without_prompts};
 use super::{records_of, run};
-use crate::store::books::{Books, Bounds, Migration, Trouble};
+use crate::store::books::{Books, Bounds, FORMAT, MIGRATIONS, Migration, Trouble};
 use crate::store::medium::{Medium, OnDisk};
 use crate::store::{RedbStore, Store, StoreOptions};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// A file that version 0.1.0 wrote. It is never written again: later versions must read it.
-const OF_THE_FIRST_FORMAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/store/format-1.redb");
+/// Files that the versions wrote which introduced each format. They are never written again: later versions must read
+/// them.
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/store");
+
+fn of_format(format: u64) -> PathBuf {
+    Path::new(FILES).join(format!("format-{format}.redb"))
+}
 
 struct Folder(tempfile::TempDir);
 
@@ -46,7 +51,7 @@ impl Folder {
     }
 }
 
-fn first_format_records() -> Vec<bidmesh_core::outbox::Record> {
+fn records_of_a_file() -> Vec<bidmesh_core::outbox::Record> {
     vec![
         task("task_open"),
         award("task_open", 1),
@@ -56,6 +61,7 @@ fn first_format_records() -> Vec<bidmesh_core::outbox::Record> {
         kept("task_taken.1.abcde"),
         outcome("task_over", "an answer\nof two lines"),
         forgotten("task_taken.1.abcde"),
+        started("task_runs.1.abcde"),
     ]
 }
 
@@ -63,31 +69,41 @@ fn first_format_records() -> Vec<bidmesh_core::outbox::Record> {
 #[test]
 #[ignore = "writes a file of the source tree"]
 fn write_the_file_of_this_format() {
-    let path = Path::new(OF_THE_FIRST_FORMAT);
+    let path = of_format(FORMAT);
     assert!(!path.exists(), "it is there, and stays as it is");
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
     let (store, _notices) = RedbStore::open(path, StoreOptions::default()).unwrap();
-    run(store.write(first_format_records())).unwrap();
+    run(store.write(records_of_a_file())).unwrap();
 }
 
 #[test]
-fn a_file_of_the_first_format_can_be_read_and_written() {
-    let folder = Folder::new();
-    fs::copy(OF_THE_FIRST_FORMAT, folder.file()).unwrap();
-    let (store, mut notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
-    assert_eq!(notices.already(), None);
-    let expected = vec![
-        task("task_open"),
-        award("task_open", 1),
-        without_prompts(task("task_over")),
-        kept("task_theirs.1.abcde"),
-        outcome("task_over", "an answer\nof two lines"),
-        forgotten("task_taken.1.abcde"),
-    ];
-    assert_eq!(records_of(run(store.load()).unwrap()), expected);
-    run(store.write(vec![outcome("task_open", "late")])).unwrap();
-    let records = records_of(run(store.load()).unwrap());
-    assert!(records.contains(&outcome("task_open", "late")) && !records.contains(&award("task_open", 1)));
+fn a_file_of_each_format_can_be_read_and_written() {
+    for format in 1..=FORMAT {
+        let folder = Folder::new();
+        fs::copy(of_format(format), folder.file()).unwrap();
+        let (store, mut notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
+        assert_eq!(notices.already(), None);
+        let mut expected = vec![
+            task("task_open"),
+            award("task_open", 1),
+            without_prompts(task("task_over")),
+            kept("task_theirs.1.abcde"),
+            outcome("task_over", "an answer\nof two lines"),
+            forgotten("task_taken.1.abcde"),
+        ];
+        if format >= 2 {
+            expected.push(started("task_runs.1.abcde"));
+        }
+        assert_eq!(records_of(run(store.load()).unwrap()), expected, "format {format}");
+        run(store.write(vec![outcome("task_open", "late"), started("new"), kept("task_runs.1.abcde")]))
+            .unwrap();
+        drop(store);
+        let (store, _notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
+        let records = records_of(run(store.load()).unwrap());
+        assert!(records.contains(&outcome("task_open", "late")) && records.contains(&started("new")));
+        assert!(
+            !records.contains(&award("task_open", 1)) && !records.contains(&started("task_runs.1.abcde"))
+        );
+    }
 }
 
 fn set_format(path: &Path, format: u64) {
@@ -100,20 +116,18 @@ fn set_format(path: &Path, format: u64) {
 #[test]
 fn a_file_of_a_later_version_is_refused_and_left_alone() {
     let folder = Folder::with(vec![task("t1")]);
-    set_format(&folder.file(), 2);
+    set_format(&folder.file(), FORMAT + 1);
     let error = RedbStore::open(folder.file(), StoreOptions::default()).unwrap_err().to_string();
-    assert!(
-        error.contains("a later version of bidmesh wrote it (format 2; this one reads up to 1)"),
-        "{error}"
-    );
+    let expected =
+        format!("a later version of bidmesh wrote it (format {}; this one reads up to {FORMAT})", FORMAT + 1);
+    assert!(error.contains(&expected), "{error}");
     assert!(error.contains("move the file away"), "{error}");
-    set_format(&folder.file(), 1);
+    set_format(&folder.file(), FORMAT);
     let (store, _notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
     assert_eq!(records_of(run(store.load()).unwrap()), [task("t1")]);
     assert_eq!(folder.names(), ["store.redb"]);
 }
 
-/// The way that the first real step will go.
 #[test]
 fn an_earlier_format_is_brought_up_step_by_step_or_not_at_all() {
     fn mark(transaction: &WriteTransaction, name: &str) -> Result<(), redb::Error> {
@@ -128,20 +142,25 @@ fn an_earlier_format_is_brought_up_step_by_step_or_not_at_all() {
     ];
     let folder = Folder::with(vec![task("t1")]);
     let bounds = Bounds { ended: 9, ended_bytes: 99, forgotten: 9, age: std::time::Duration::from_secs(9) };
-    let open = |migrations| {
+    let open = |further: &[Migration]| {
         let medium = OnDisk { path: folder.file(), sync: true };
-        Books::open(medium.open().unwrap(), bounds, migrations).map(|(_, found)| found)
+        let migrations = [MIGRATIONS, further].concat();
+        Books::open(medium.open().unwrap(), bounds, &migrations).map(|(_, found)| found)
     };
     assert!(matches!(open(bad), Err(Trouble::Io(_))));
-    assert_eq!(open(&[]).unwrap().records.len(), 1, "still of the first format");
+    assert_eq!(open(&[]).unwrap().records.len(), 1, "still of the present format");
     assert_eq!(open(good).unwrap().records.len(), 1);
-    assert!(matches!(open(&[]), Err(Trouble::Newer(3))));
+    assert!(matches!(open(&[]), Err(Trouble::Newer(format)) if format == FORMAT + 2));
     let database = Database::create(folder.file()).unwrap();
     let transaction = database.begin_write().unwrap();
     let meta = transaction.open_table(META).unwrap();
     use redb::ReadableTable as _;
     let row = |name| meta.get(name).unwrap().map(|row| row.value().to_vec());
-    assert_eq!([row("format"), row("first"), row("second")].map(Option::unwrap), [b"3", b"1", b"1"]);
+    let format = (FORMAT + 2).to_string().into_bytes();
+    assert_eq!(
+        [row("format"), row("first"), row("second")].map(Option::unwrap),
+        [format, b"1".into(), b"1".into()]
+    );
 }
 
 #[test]

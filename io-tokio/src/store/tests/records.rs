@@ -97,6 +97,16 @@ pub(super) fn kept(award: &str) -> Record {
         dialect: Dialect::Bidmesh,
         status: Status::Completed,
         output: "an answer".into(),
+        speed: None,
+    }
+}
+
+pub(super) fn started(award: &str) -> Record {
+    Record::Started {
+        orchestrator: device("Device_A"),
+        award: AwardId::new(award).unwrap(),
+        digest: 5,
+        dialect: Dialect::Bidmesh,
     }
 }
 
@@ -112,6 +122,7 @@ pub(super) fn script(length: usize) -> Vec<Record> {
         [
             task(&name),
             award(&name, 1),
+            started(&given),
             kept(&given),
             award(&name, 2),
             outcome(&name, &long),
@@ -221,10 +232,13 @@ fn any_result() -> impl Strategy<Value = Record> {
         Just(Status::Cancelled),
         Just(Status::HandedBack)
     ];
-    (device_id(), award_id(), any::<u128>(), dialect(), status, text(), any::<bool>()).prop_map(
-        |(orchestrator, award, digest, dialect, status, output, kept)| match kept {
-            true => Record::Kept { orchestrator, award, digest, dialect, status, output },
-            false => Record::Forgotten { orchestrator, award, digest },
+    let work = (device_id(), award_id(), any::<u128>());
+    let speed = proptest::option::of(speed());
+    (work, dialect(), status, text(), speed, 0..3).prop_map(
+        |((orchestrator, award, digest), dialect, status, output, speed, kind)| match kind {
+            0 => Record::Started { orchestrator, award, digest, dialect },
+            1 => Record::Kept { orchestrator, award, digest, dialect, status, output, speed },
+            _ => Record::Forgotten { orchestrator, award, digest },
         },
     )
 }
