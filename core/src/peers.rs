@@ -7,21 +7,24 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::time::Duration;
 
 use crate::canonical::Renewal;
-use crate::config::{Admit, Config, Timing};
+use crate::config::{Config, Timing};
 use crate::id::{BootId, DeviceId};
 use crate::time::Time;
-use crate::wire::{Bid, Capacity, Dialect, Speed};
+use crate::wire::{Bid, Dialect, Speed};
 
+mod book;
 mod boots;
 mod heartbeats;
+mod slots;
 mod standing;
 mod suspicion;
 
+pub(crate) use book::NotAdmitted;
 pub(crate) use boots::BootSeen;
 use heartbeats::Beats;
+use slots::Local;
 use standing::{Rules, Standing};
 pub(crate) use suspicion::GAPS;
 use suspicion::{Flaps, Rhythm};
@@ -114,36 +117,6 @@ pub(crate) struct Question {
     pub(crate) task: u64,
 }
 
-/// This device as its own orchestrator sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Local {
-    /// It would take a task if a slot were free.
-    pub(crate) usable: bool,
-    pub(crate) slots: u16,
-    /// Slots that other orchestrators' tasks take.
-    pub(crate) others: u16,
-    /// Awards of ours that it holds.
-    pub(crate) awards: u16,
-}
-
-/// What a HELLO, DISCOVER or marker changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Change {
-    /// New device or new address: peers.txt is to be written.
-    pub(crate) book: bool,
-    /// A boot that was not seen before, of a device that had another one.
-    pub(crate) restarted: bool,
-    /// First time that it showed the marker.
-    pub(crate) boot: bool,
-}
-
-/// Why a device does not come into the address book.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotAdmitted {
-    Removed,
-    Full,
-}
-
 impl Peer {
     fn new(address: SocketAddr, listed: bool) -> Self {
         Self {
@@ -197,43 +170,11 @@ impl Peer {
         !self.is_bidmesh() && self.heard.is_some_and(|heard| now.since(heard) < timing.shell_busy)
     }
 
-    fn believed_others(&self, now: Time) -> u16 {
-        if now < self.believed_until { self.others } else { 0 }
-    }
-
-    fn free(&self, now: Time) -> u16 {
-        if self.suspect() { 0 } else { self.free_if_there(now) }
-    }
-
-    /// What it said last, if it is a bidmesh device; it may turn out again that it is one.
-    fn slots(&self) -> u16 {
-        if self.is_bidmesh() { self.slots } else { 1 }
-    }
-
-    fn free_if_there(&self, now: Time) -> u16 {
-        self.slots().saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
-    }
-
-    /// All its slots are taken: by our own awards, or as far as is believed of a device that answers.
-    fn full(&self, now: Time) -> bool {
-        self.slots() > 0 && (self.awards >= self.slots() || (!self.suspect() && self.free(now) == 0))
-    }
-
     fn heard_now(&mut self, now: Time) {
         self.heard = Some(now);
         self.failing = None;
         self.silent = false;
         self.left = false;
-    }
-}
-
-impl Local {
-    pub(crate) fn free(&self) -> u16 {
-        if self.usable { self.slots.saturating_sub(self.others).saturating_sub(self.awards) } else { 0 }
-    }
-
-    fn full(&self) -> bool {
-        self.usable && self.free() == 0
     }
 }
 
@@ -244,10 +185,6 @@ impl Peers {
 
     pub(crate) fn len(&self) -> usize {
         self.book.len()
-    }
-
-    pub(crate) fn removed_len(&self) -> usize {
-        self.removed.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&DeviceId, &Peer)> {
@@ -323,71 +260,12 @@ impl Peers {
         belief.into_iter().chain(self.beats.deadline()).min_by_key(|(at, _)| *at)
     }
 
-    pub(crate) fn set_local(&mut self, usable: bool, slots: u16, others: u16) {
-        self.local = Local { usable, slots, others, awards: self.local.awards };
-    }
-
-    pub(crate) fn local(&self) -> Local {
-        self.local
-    }
-
-    /// One award more or less is held by `device`, which may be this one.
-    pub(crate) fn award(&mut self, device: &DeviceId, is_me: bool, now: Time, more: bool) {
-        let step = |awards: u16| if more { awards.saturating_add(1) } else { awards.saturating_sub(1) };
-        if is_me {
-            self.local.awards = step(self.local.awards);
-        } else {
-            self.edit(device, now, |peer| peer.awards = step(peer.awards));
-        }
-    }
-
-    pub(crate) fn free(&self, device: &DeviceId, is_me: bool, now: Time) -> u16 {
-        if is_me { self.local.free() } else { self.book.get(device).map_or(0, |peer| peer.free(now)) }
-    }
-
-    /// The same without a doubt that it is there: it has just bid, and a TASK will show.
-    pub(crate) fn free_if_there(&self, device: &DeviceId, is_me: bool, now: Time) -> u16 {
-        if is_me {
-            self.local.free()
-        } else {
-            self.book.get(device).map_or(0, |peer| peer.free_if_there(now))
-        }
-    }
-
-    /// Whether `device` is known to have all its slots taken, by us or by others.
-    pub(crate) fn known_full(&self, device: &DeviceId, is_me: bool, now: Time) -> bool {
-        if is_me { self.local.full() } else { self.book.get(device).is_some_and(|peer| peer.full(now)) }
-    }
-
-    /// Slots believed free in all.
-    pub(crate) fn free_total(&self) -> u64 {
-        self.free + u64::from(self.local.free())
-    }
-
-    /// Whether anybody is known to be full.
-    pub(crate) fn anybody_full(&self) -> bool {
-        self.full > 0 || self.local.full()
-    }
-
     pub(crate) fn dialect(&self, device: &DeviceId, config: &Config) -> Dialect {
         match self.book.get(device) {
             Some(peer) if peer.is_bidmesh() => Dialect::Bidmesh,
             _ if config.literal_echo.contains(device) => Dialect::ShellLiteral,
             _ => Dialect::Shell,
         }
-    }
-
-    /// Whether `device` may have work done here.
-    pub(crate) fn admits(&self, device: &DeviceId, admit: Admit) -> bool {
-        match admit {
-            Admit::Any => !self.removed.contains(device),
-            Admit::Hello => self.book.contains_key(device),
-            Admit::Listed => self.book.get(device).is_some_and(|peer| peer.listed),
-        }
-    }
-
-    pub(crate) fn is_removed(&self, device: &DeviceId) -> bool {
-        self.removed.contains(device)
     }
 
     /// Something came from `device`.
@@ -433,131 +311,6 @@ impl Peers {
     /// `device` said goodbye.
     pub(crate) fn left(&mut self, device: &DeviceId, now: Time) {
         self.edit(device, now, |peer| peer.left = true);
-    }
-
-    /// What `device` said about its load, with a bid or a refusal. `retry_after` makes it full for that long.
-    pub(crate) fn believe(
-        &mut self,
-        device: &DeviceId,
-        now: Time,
-        capacity: Option<Capacity>,
-        retry_after: Option<Duration>,
-        timing: &Timing,
-    ) {
-        self.edit(device, now, |peer| {
-            if let Some(capacity) = capacity {
-                peer.slots = capacity.slots;
-                peer.others = capacity.running.saturating_sub(capacity.yours);
-                peer.believed_until = now + timing.belief;
-            }
-            if let Some(pause) = retry_after {
-                peer.others = peer.slots.max(1);
-                peer.believed_until = now + pause.min(timing.belief);
-            }
-        });
-    }
-
-    /// `device` introduced itself from `address`, with `boot` if it is a bidmesh device.
-    pub(crate) fn introduce(
-        &mut self,
-        device: &DeviceId,
-        address: SocketAddr,
-        now: Time,
-        limit: usize,
-    ) -> Result<Change, NotAdmitted> {
-        if self.removed.contains(device) {
-            return Err(NotAdmitted::Removed);
-        }
-        if !self.book.contains_key(device) {
-            if self.book.len() >= limit {
-                return Err(NotAdmitted::Full);
-            }
-            self.add(device, address, false, now);
-            return Ok(Change { book: true, ..Change::default() });
-        }
-        let moved = self.edit(device, now, |peer| {
-            let moved = peer.address != address;
-            if moved {
-                peer.address = address;
-                peer.greeted = false;
-            }
-            moved
-        });
-        Ok(Change { book: moved == Some(true), ..Change::default() })
-    }
-
-    /// Whether HELLO to `device` is due as an answer; remembers that it is given.
-    pub(crate) fn answer_hello(&mut self, device: &DeviceId, now: Time, interval: Duration) -> bool {
-        self.edit(device, now, |peer| {
-            let due = peer.hello_answered.is_none_or(|last| now.since(last) >= interval);
-            if due {
-                peer.hello_answered = Some(now);
-            }
-            due
-        })
-        .unwrap_or(false)
-    }
-
-    fn add(&mut self, device: &DeviceId, address: SocketAddr, listed: bool, now: Time) {
-        self.book.insert(device.clone(), Peer::new(address, listed));
-        self.order.push(device.clone());
-        self.count(device, now);
-    }
-
-    /// Takes over what a person wrote into peers.txt. Returns the devices that are new or have moved.
-    pub(crate) fn edited(
-        &mut self,
-        lines: &[(DeviceId, SocketAddr)],
-        me: &DeviceId,
-        config: &Config,
-        now: Time,
-    ) -> Vec<DeviceId> {
-        let mut first: BTreeMap<&DeviceId, SocketAddr> = BTreeMap::new();
-        let mut order = Vec::new();
-        for (device, address) in lines {
-            // The first line of an id counts, as on shell devices; a line about this device says nothing.
-            if device != me && !first.contains_key(device) && first.len() < config.limits.peers {
-                first.insert(device, *address);
-                order.push(device.clone());
-            }
-        }
-        let gone: Vec<DeviceId> = self.book.keys().filter(|id| !first.contains_key(id)).cloned().collect();
-        for device in gone {
-            self.drop_peer(&device);
-            self.removed.push_back(device);
-            while self.removed.len() > config.limits.removed_peers {
-                self.removed.pop_front();
-            }
-        }
-        let mut changed = Vec::new();
-        for device in &order {
-            let Some(address) = first.get(device).copied() else { continue };
-            self.removed.retain(|id| id != device);
-            let same = self.edit(device, now, |peer| {
-                peer.listed = true;
-                let same = peer.address == address;
-                if !same {
-                    peer.address = address;
-                    peer.greeted = false;
-                }
-                same
-            });
-            match same {
-                Some(true) => {}
-                Some(false) => changed.push(device.clone()),
-                None => {
-                    self.add(device, address, true, now);
-                    changed.push(device.clone());
-                }
-            }
-        }
-        self.order = order;
-        changed
-    }
-
-    /// The content of peers.txt.
-    pub(crate) fn lines(&self) -> Vec<(DeviceId, SocketAddr)> {
-        self.order.iter().filter_map(|id| self.book.get(id).map(|peer| (id.clone(), peer.address))).collect()
     }
 
     /// The derived sums equal what they are derived from.

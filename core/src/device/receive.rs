@@ -55,23 +55,23 @@ impl Running<'_> {
         }
         // Before anything else: whoever speaks is not to be judged by its silence until now.
         self.heard(from, discover);
-        let change = match self.protocol.peers.introduce(from, address, now, limit) {
-            Ok(change) => change,
+        let moved = match self.protocol.peers.introduce(from, address, now, limit) {
+            Ok(moved) => moved,
             Err(NotAdmitted::Removed) => return self.ignore(from, Ignored::Removed),
             Err(NotAdmitted::Full) => return self.ignore(from, Ignored::BookFull),
         };
-        if change.book {
+        if moved {
             self.heard(from, discover);
         }
         let Ok(boot) = self.see_boot(from, marker, true) else { return };
         let boot = seen.or(boot);
-        if change.book {
+        if moved {
             self.count_awards(from);
             let peers = self.protocol.peers.lines();
             self.out.actions.push(Action::WritePeers { peers });
         }
         let restarted = boot == Some(BootSeen::Restarted);
-        let changed = change.book || restarted || boot == Some(BootSeen::First);
+        let changed = moved || restarted || boot == Some(BootSeen::First);
         if changed {
             self.out.events.push(Event::PeerChanged { peer: from.clone(), address, restarted });
         }
