@@ -10,13 +10,14 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::canonical::Renewal;
 use crate::config::{AtLimit, Config};
 use crate::context::Context;
 use crate::id::{AwardId, BidId, DeviceId};
 use crate::input::{Executor, RunOutcome, Sensors};
-use crate::outbox::{Action, Event, Ignored, RunId, Sequence};
+use crate::outbox::{Action, Event, Ignored, Record, RunId, Sequence};
 use crate::snapshot::RunSnapshot;
 use crate::time::Time;
 use crate::wire::{
@@ -51,6 +52,15 @@ pub(crate) struct Bidder {
 enum Paused {
     Until(Time),
     UntilResumed,
+}
+
+impl Paused {
+    fn until(self) -> Option<Time> {
+        match self {
+            Self::Until(until) => Some(until),
+            Self::UntilResumed => None,
+        }
+    }
 }
 
 /// Limits that were crossed and are not yet well behind: at the limit itself a device would come and go.
@@ -100,12 +110,15 @@ impl Bidder {
         self.executor = executor;
     }
 
-    pub(crate) fn pause(&mut self, until: Option<Time>) {
-        self.paused = Some(until.map_or(Paused::UntilResumed, Paused::Until));
+    pub(crate) fn pause(&mut self, ctx: &mut Context<'_>, during: Option<Duration>) {
+        ctx.persist(Record::Paused { during }, true);
+        self.paused = Some(during.map_or(Paused::UntilResumed, |during| Paused::Until(ctx.now + during)));
     }
 
-    pub(crate) fn resume(&mut self) {
-        self.paused = None;
+    pub(crate) fn resume(&mut self, ctx: &mut Context<'_>) {
+        if self.paused.take().is_some() {
+            ctx.persist(Record::Resumed, true);
+        }
     }
 
     pub(crate) fn sensors(&self) -> &Sensors {

@@ -358,11 +358,8 @@ impl Running<'_> {
                 }
             }),
             Input::Say { ticket, to, body } => self.say(ticket, to, body),
-            Input::Pause { during } => {
-                let until = during.map(|during| self.protocol.now + during);
-                self.protocol.bidder.pause(until);
-            }
-            Input::Resume => self.protocol.bidder.resume(),
+            Input::Pause { during } => self.work(|this, ctx| this.pause(ctx, during)),
+            Input::Resume => self.work(Bidder::resume),
             Input::Reconfigured(config) => self.reconfigured(*config),
             Input::PeersEdited(lines) => self.peers_edited(&lines),
             Input::AddressChanged(address) => self.address_changed(address),
@@ -427,8 +424,14 @@ impl Running<'_> {
 
     fn peers_edited(&mut self, lines: &[(DeviceId, SocketAddr)]) {
         let Protocol { me, config, now, peers, .. } = &mut *self.protocol;
-        let changed = peers.edited(lines, &me.id, config, *now);
-        for device in changed {
+        let edited = peers.edited(lines, &me.id, config, *now);
+        for device in edited.gone {
+            self.share(|ctx| {
+                let (mail, mut post) = ctx.mail();
+                mail.removed(&mut post, &device);
+            });
+        }
+        for device in edited.changed {
             self.count_awards(&device);
             self.greet(&device);
         }

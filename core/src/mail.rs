@@ -444,6 +444,19 @@ impl Mail {
         self.move_lane(post, &letter.to);
     }
 
+    /// A person removed `device`: it is asked nothing any more. What it does for us already may end.
+    pub(crate) fn removed(&mut self, post: &mut Post<'_>, device: &DeviceId) {
+        let asks = |letter: &Letter| letter.is_hello() || letter.needs_greeting();
+        let ids: Vec<SendId> =
+            self.letters.iter().filter(|(_, l)| l.to == *device && asks(l)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if self.letters.get(&id).is_some_and(|letter| letter.state == State::Flying) {
+                post.out.actions.push(Action::Abandon { id });
+            }
+            self.give_up(post, id, SendFailure::Unreachable);
+        }
+    }
+
     /// Abandons every letter that `unwanted` names.
     pub(crate) fn abandon_where(
         &mut self,

@@ -352,6 +352,13 @@ pub enum Record {
         /// A digest of the prompt.
         digest: u128,
     },
+    /// The owner paused this device. Written at once, though nothing waits for it: a pause outlives a restart.
+    Paused {
+        /// For how long; `None`: until resumed.
+        during: Option<Duration>,
+    },
+    /// The owner resumed it.
+    Resumed,
 }
 
 /// Something that a device noticed, for logs, screens and tests.
@@ -443,6 +450,11 @@ pub enum Event {
         run: RunId,
         /// What was awarded, or how it is called here.
         label: String,
+    },
+    /// Its owner's pause goes on after a restart.
+    StillPaused {
+        /// Until then; `None`: until resumed.
+        until: Option<Time>,
     },
     /// As a worker: a run of an earlier start ended with that start; whoever asked for it is told.
     RunLost {

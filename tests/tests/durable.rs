@@ -139,6 +139,28 @@ fn a_run_that_both_devices_lost_is_run_again() {
     assert_eq!(pair.runner.started().len(), 2);
 }
 
+/// Waits until a word is in the store's file.
+fn wait_until_stored(device: &BidmeshProcess, word: &str) {
+    wait_until(SOON, &format!("{word} to be in the store of {}", device.id()), || {
+        let file = fs::read(device.dir().join("store.redb")).ok()?;
+        file.windows(word.len()).any(|bytes| bytes == word.as_bytes()).then_some(())
+    });
+}
+
+#[test]
+fn a_pause_outlives_the_device() {
+    let runner = Runner::new();
+    let mut device = impatient("Worker").runner(&runner).start();
+    assert_eq!(device.run(&["pause"]).code(), Some(0));
+    wait_until_stored(&device, "pause");
+    device.kill();
+    device.start_again();
+    wait_until(SOON, "the pause to go on", || (device.status()["refuses"] == "paused").then_some(()));
+    device.wait_for_log("still paused, as before this start; `bidmesh resume` ends it", SOON);
+    assert_eq!(device.run(&["resume"]).code(), Some(0));
+    assert!(device.status()["refuses"].is_null());
+}
+
 /// A shell device cannot ask what became of its task: it would wait for five minutes.
 #[test]
 fn a_worker_that_was_killed_says_what_it_lost() {
@@ -149,10 +171,7 @@ fn a_worker_that_was_killed_says_what_it_lost() {
     deliver(worker.address(), hello.as_bytes(), SOON);
     deliver(worker.address(), b"TASK|Shelly|{\"task_id\": \"task_7\", \"prompt\": \"hello\"}\n", SOON);
     runner.run(0);
-    wait_until(SOON, "the worker to write down what it runs", || {
-        let file = fs::read(worker.dir().join("store.redb")).ok()?;
-        file.windows(6).any(|bytes| bytes == b"task_7").then_some(())
-    });
+    wait_until_stored(&worker, "task_7");
     worker.kill();
     runner.release();
     worker.start_again();

@@ -6,6 +6,7 @@ use bidmesh_core::outbox::Ignored;
 use bidmesh_core::snapshot::Health;
 
 use super::Line;
+use crate::duration;
 
 /// One line for each event: things that people want to know at level 0, how it came about at 1, what changed
 /// nothing at 2.
@@ -20,7 +21,8 @@ pub fn describe(event: &Event) -> Line {
         | Event::AttemptLost { .. }
         | Event::Resting { .. }
         | Event::Finished { .. } => of_task(event),
-        Event::RunStarted { .. }
+        Event::StillPaused { .. }
+        | Event::RunStarted { .. }
         | Event::RunLost { .. }
         | Event::RunEnded { .. }
         | Event::Declined { .. } => of_work(event),
@@ -73,6 +75,17 @@ fn of_task(event: &Event) -> Line {
 fn of_work(event: &Event) -> Line {
     match event {
         Event::RunStarted { from, label, .. } => Line::new("RUN", 0, format!("{label}: begins, for {from}")),
+        Event::StillPaused { until: None } => {
+            Line::new("WARN", 0, "still paused, as before this start; `bidmesh resume` ends it")
+        }
+        Event::StillPaused { until: Some(until) } => {
+            let left = duration::words(until.millis());
+            Line::new(
+                "WARN",
+                0,
+                format!("still paused, as before this start, for {left}; `bidmesh resume` ends it"),
+            )
+        }
         Event::RunLost { from, label } => {
             let what = format!("{label}: was cut off when this device stopped; {from} is told");
             Line::new("WARN", 0, what)

@@ -1,5 +1,5 @@
 //! Work of an earlier start: results that nobody has taken yet are offered again, what was taken is known again, and
-//! what was running is reported as lost to whoever asked for it.
+//! what was running is reported as lost to whoever asked for it. The owner's pause goes on.
 
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::memory::Remembered;
 use super::work::{Work, WorkKey};
-use super::{Bidder, Context};
+use super::{Bidder, Context, Paused};
 use crate::outbox::{Event, Record};
 use crate::time::Time;
 use crate::wire::{Dialect, Speed, Status, Text};
@@ -36,8 +36,13 @@ impl Bidder {
                     let limit = ctx.config.limits.tombstones;
                     self.memory.remember(key, Remembered::Done, None, Time::ZERO, limit);
                 }
+                Record::Paused { during } => self.paused = still_paused(*during, *age),
+                Record::Resumed => self.paused = None,
                 Record::Task { .. } | Record::Award { .. } | Record::Outcome { .. } => {}
             }
+        }
+        if let Some(paused) = self.paused {
+            ctx.tell(Event::StillPaused { until: paused.until() });
         }
         for (key, (dialect, age)) in running {
             let label = key.award.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -64,4 +69,11 @@ impl Bidder {
             self.forget(ctx, &key);
         }
     }
+}
+
+/// What is left of a pause, this long after it began. This start's time is zero.
+fn still_paused(during: Option<Duration>, age: Duration) -> Option<Paused> {
+    let Some(during) = during else { return Some(Paused::UntilResumed) };
+    let left = during.saturating_sub(age);
+    (!left.is_zero()).then_some(Paused::Until(Time::ZERO + left))
 }

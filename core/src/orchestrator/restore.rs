@@ -48,6 +48,7 @@ impl Orchestrator {
                     }
                 }
                 Record::Started { .. } | Record::Kept { .. } | Record::Forgotten { .. } => {}
+                Record::Paused { .. } | Record::Resumed => {}
             }
         }
     }

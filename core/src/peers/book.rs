@@ -18,6 +18,15 @@ pub(crate) enum NotAdmitted {
     Full,
 }
 
+/// What a person changed in peers.txt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Edited {
+    /// Devices that are new or have moved.
+    pub(crate) changed: Vec<DeviceId>,
+    /// Devices that are not there any more.
+    pub(crate) gone: Vec<DeviceId>,
+}
+
 impl Peers {
     pub(crate) fn removed_len(&self) -> usize {
         self.removed.len()
@@ -83,14 +92,14 @@ impl Peers {
         self.count(device, now);
     }
 
-    /// Takes over what a person wrote into peers.txt. Returns the devices that are new or have moved.
+    /// Takes over what a person wrote into peers.txt.
     pub(crate) fn edited(
         &mut self,
         lines: &[(DeviceId, SocketAddr)],
         me: &DeviceId,
         config: &Config,
         now: Time,
-    ) -> Vec<DeviceId> {
+    ) -> Edited {
         let mut first: BTreeMap<&DeviceId, SocketAddr> = BTreeMap::new();
         let mut order = Vec::new();
         for (device, address) in lines {
@@ -101,9 +110,9 @@ impl Peers {
             }
         }
         let gone: Vec<DeviceId> = self.book.keys().filter(|id| !first.contains_key(id)).cloned().collect();
-        for device in gone {
-            self.drop_peer(&device);
-            self.removed.push_back(device);
+        for device in &gone {
+            self.drop_peer(device);
+            self.removed.push_back(device.clone());
             while self.removed.len() > config.limits.removed_peers {
                 self.removed.pop_front();
             }
@@ -131,7 +140,7 @@ impl Peers {
             }
         }
         self.order = order;
-        changed
+        Edited { changed, gone }
     }
 
     /// The content of peers.txt.

@@ -146,12 +146,13 @@ fn a_marker_that_was_missing_once_is_believed_when_it_is_back() {
 fn what_a_person_removed_stays_out_until_a_person_adds_it() {
     let mut peers = known(&["B", "C"]);
     let config = Config::default();
-    let changed = peers.edited(&[(id("C"), address(1)), (id("C"), address(7))], &id("A"), &config, at(1));
-    assert!(changed.is_empty(), "the first line of an id counts, and that was known");
+    let edited = peers.edited(&[(id("C"), address(1)), (id("C"), address(7))], &id("A"), &config, at(1));
+    assert_eq!(edited.gone, [id("B")]);
+    assert!(edited.changed.is_empty(), "the first line of an id counts, and that was known");
     assert!(peers.get(&id("B")).is_none());
     assert_eq!(peers.introduce(&id("B"), address(0), at(2), 10), Err(NotAdmitted::Removed));
     assert_eq!(
-        peers.edited(&[(id("B"), address(0)), (id("A"), address(9))], &id("A"), &config, at(3)),
+        peers.edited(&[(id("B"), address(0)), (id("A"), address(9))], &id("A"), &config, at(3)).changed,
         [id("B")]
     );
     assert_eq!(peers.lines(), [(id("B"), address(0))], "a line about this device says nothing");
@@ -268,7 +269,7 @@ proptest! {
                 let changed: Vec<DeviceId> =
                     new.iter().filter(|line| !lines.contains(line)).map(|(device, _)| device.clone()).collect();
                 lines = new;
-                prop_assert_eq!(peers.edited(&written, &id("A"), &config, at(0)), changed);
+                prop_assert_eq!(peers.edited(&written, &id("A"), &config, at(0)).changed, changed);
                 for (device, _) in &lines {
                     prop_assert!(peers.admits(device, Admit::Listed), "a person wrote it");
                 }

@@ -69,7 +69,9 @@ impl Watchers {
                 Record::Award { .. }
                 | Record::Started { .. }
                 | Record::Kept { .. }
-                | Record::Forgotten { .. } => {}
+                | Record::Forgotten { .. }
+                | Record::Paused { .. }
+                | Record::Resumed => {}
             }
         }
         let until = Instant::now() + RETURN;

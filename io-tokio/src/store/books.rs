@@ -18,7 +18,8 @@ use serde::de::DeserializeOwned;
 
 use super::medium::Bytes;
 use super::stored::{
-    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredStart, StoredTask,
+    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredPause, StoredStart,
+    StoredTask,
 };
 
 /// The version of the format that this program writes. Raise it with a step in [`MIGRATIONS`].
@@ -44,6 +45,11 @@ const OUTCOMES: Table = TableDefinition::new("outcomes");
 const STARTED: Table = TableDefinition::new("started");
 const KEPT: Table = TableDefinition::new("kept");
 const FORGOTTEN: Table = TableDefinition::new("forgotten");
+/// What the owner wants of the device, a row each. Since the second format.
+const WISHES: Table = TableDefinition::new("wishes");
+
+/// The row of [`WISHES`] that is there during a pause.
+const PAUSE_ROW: &str = "pause";
 
 /// The row of [`META`] that says which format this is, in decimal digits.
 const FORMAT_ROW: &str = "format";
@@ -205,6 +211,11 @@ impl Books {
                 transaction.open_table(FORGOTTEN)?.insert(key.as_str(), row.as_slice())?;
                 self.forgotten.insert(number, (key, at_unix_ms));
             }
+            Stored::Paused(pause) => {
+                let row = bytes(Row { number, at_unix_ms, record: pause })?;
+                transaction.open_table(WISHES)?.insert(PAUSE_ROW, row.as_slice())?;
+            }
+            Stored::Resumed => drop(transaction.open_table(WISHES)?.remove(PAUSE_ROW)?),
         }
         Ok(())
     }
@@ -309,15 +320,16 @@ fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Tr
 }
 
 fn create_tables(transaction: &WriteTransaction) -> Result<(), RedbError> {
-    for table in [TASKS, AWARDS, OUTCOMES, STARTED, KEPT, FORGOTTEN] {
+    for table in [TASKS, AWARDS, OUTCOMES, STARTED, KEPT, FORGOTTEN, WISHES] {
         transaction.open_table(table)?;
     }
     Ok(())
 }
 
-/// Runs are written down when they begin.
+/// Runs are written down when they begin, and the owner's pause outlives a restart.
 fn second_format(transaction: &WriteTransaction) -> Result<(), RedbError> {
     transaction.open_table(STARTED)?;
+    transaction.open_table(WISHES)?;
     Ok(())
 }
 
@@ -350,6 +362,7 @@ impl Reading {
         this.table::<StoredForgotten>(&transaction, FORGOTTEN, |this, row| {
             this.forgotten.insert(row.number, (row.record.key(), row.at_unix_ms));
         })?;
+        this.table::<StoredPause>(&transaction, WISHES, |_, _| {})?;
         this.rows.sort_by_key(|(number, ..)| *number);
         Ok(this)
     }

@@ -134,6 +134,13 @@ pub(super) struct StoredForgotten {
     digest: String,
 }
 
+/// The owner's pause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredPause {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    during_ms: Option<u64>,
+}
+
 /// A record on its way to its table.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stored {
@@ -143,6 +150,8 @@ pub(super) enum Stored {
     Start(StoredStart),
     Kept(StoredKept),
     Forgotten(StoredForgotten),
+    Paused(StoredPause),
+    Resumed,
 }
 
 impl From<&Record> for Stored {
@@ -215,6 +224,8 @@ impl From<&Record> for Stored {
                 award: award.to_string(),
                 digest: hex(*digest),
             }),
+            Record::Paused { during } => Self::Paused(StoredPause { during_ms: during.map(millis) }),
+            Record::Resumed => Self::Resumed,
         }
     }
 }
@@ -330,6 +341,12 @@ impl Restore for StoredForgotten {
             award: award(&self.award)?,
             digest: number(&self.digest)?,
         })
+    }
+}
+
+impl Restore for StoredPause {
+    fn restore(self) -> Result<Record, Unreadable> {
+        Ok(Record::Paused { during: self.during_ms.map(Duration::from_millis) })
     }
 }
 

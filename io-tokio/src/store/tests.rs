@@ -82,6 +82,9 @@ proptest! {
             Stored::Task(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Award(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Outcome(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
+            Stored::Paused(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
+            // It takes a row away.
+            Stored::Resumed => return Ok(()),
             Stored::Start(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Kept(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
             Stored::Forgotten(record) => Row { number: 7, at_unix_ms: 8, record }.to_bytes(),
@@ -91,6 +94,8 @@ proptest! {
             Record::Task { .. } => Row::<StoredTask>::read(&bytes).unwrap().record.restore(),
             Record::Award { .. } => Row::<StoredAward>::read(&bytes).unwrap().record.restore(),
             Record::Outcome { .. } => Row::<StoredOutcome>::read(&bytes).unwrap().record.restore(),
+            Record::Paused { .. } => Row::<StoredPause>::read(&bytes).unwrap().record.restore(),
+            Record::Resumed => Ok(Record::Resumed),
             Record::Started { .. } => Row::<StoredStart>::read(&bytes).unwrap().record.restore(),
             Record::Kept { .. } => Row::<StoredKept>::read(&bytes).unwrap().record.restore(),
             Record::Forgotten { .. } => Row::<StoredForgotten>::read(&bytes).unwrap().record.restore(),
@@ -173,6 +178,22 @@ fn an_award_or_outcome_of_no_task_is_not_kept() {
     run(store.write(vec![award("t1", 1), outcome("t1", "for a peer")])).unwrap();
     drop(store);
     assert_eq!(found(&disk), []);
+}
+
+#[test]
+fn the_latest_word_on_a_pause_counts() {
+    let disk = Disk::default();
+    let pause = |seconds| Record::Paused { during: Some(Duration::from_secs(seconds)) };
+    for (said, expected) in [
+        (vec![pause(60), pause(90)], vec![pause(90)]),
+        (vec![Record::Resumed], vec![]),
+        (vec![Record::Resumed, pause(30)], vec![pause(30)]),
+    ] {
+        let (store, _notices) = opened(&disk, StoreOptions::default());
+        run(store.write(said)).unwrap();
+        drop(store);
+        assert_eq!(found(&disk), expected);
+    }
 }
 
 #[test]

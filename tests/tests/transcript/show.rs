@@ -52,6 +52,9 @@ pub(super) fn action(action: &Action) -> Option<String> {
                 Record::Started { award, .. } => format!("start {award}"),
                 Record::Kept { award, status, .. } => format!("result {award} {}", status.as_str()),
                 Record::Forgotten { award, .. } => format!("forgotten {award}"),
+                Record::Paused { during: None } => "paused".into(),
+                Record::Paused { during: Some(during) } => format!("paused for {}s", during.as_secs_f64()),
+                Record::Resumed => "resumed".into(),
             };
             format!("persist {what}{}", if *barrier { "" } else { " (behind)" })
         }

@@ -165,7 +165,7 @@ fn speed() -> impl Strategy<Value = Speed> {
 
 /// A record of any kind.
 pub(super) fn any_record() -> impl Strategy<Value = Record> {
-    prop_oneof![any_task(), any_award(), any_outcome(), any_result()]
+    prop_oneof![any_task(), any_award(), any_outcome(), any_result(), any_pause()]
 }
 
 fn any_task() -> impl Strategy<Value = Record> {
@@ -223,6 +223,10 @@ fn any_outcome() -> impl Strategy<Value = Record> {
             Record::Outcome { task, outcome }
         },
     )
+}
+
+fn any_pause() -> impl Strategy<Value = Record> {
+    proptest::option::of(millis()).prop_map(|during| Record::Paused { during })
 }
 
 fn any_result() -> impl Strategy<Value = Record> {
