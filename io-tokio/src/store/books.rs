@@ -10,15 +10,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
 use redb::{
-    Builder, Database, DatabaseError, Error as RedbError, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, TableDefinition, WriteTransaction,
+    Builder, Database, DatabaseError, Error as RedbError, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, StorageBackend, TableDefinition, TableError, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::DatedDecision;
 use super::medium::Bytes;
 use super::stored::{
-    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredTask,
+    Restore, Row, Stored, StoredAward, StoredDecision, StoredForgotten, StoredKept, StoredOutcome,
+    StoredTask, Unreadable,
 };
 
 /// The version of the format that this program writes. Raise it with a step in [`MIGRATIONS`].
@@ -44,6 +46,11 @@ const OUTCOMES: Table = TableDefinition::new("outcomes");
 const KEPT: Table = TableDefinition::new("kept");
 const FORGOTTEN: Table = TableDefinition::new("forgotten");
 
+/// Under the task, which has an outcome. For people only: a row that cannot be read, or whose task is gone, is passed
+/// over. Versions that do not know this table leave such rows behind, and files that they made have no such table:
+/// neither is a reason for a format of its own.
+const DECISIONS: Table = TableDefinition::new("decisions");
+
 /// The row of [`META`] that says which format this is, in decimal digits.
 const FORMAT_ROW: &str = "format";
 
@@ -53,6 +60,9 @@ const CACHE_BYTES: usize = 4 << 20;
 /// Awards of one open task that are kept; core asks for the last and remembers no more than these.
 const AWARDS_MAX: u32 = 16;
 
+/// A longer decision record is not kept. That of an auction of a thousand bids is half as long.
+pub(super) const DECISION_BYTES_MAX: usize = 1 << 20;
+
 /// A file that is so much longer than what it holds is made shorter at the start.
 const SLACK_BYTES: u64 = 8 << 20;
 
@@ -61,8 +71,10 @@ const SLACK_BYTES: u64 = 8 << 20;
 pub(super) struct Bounds {
     /// Ended tasks.
     pub(super) ended: usize,
-    /// Bytes of their outputs, in all.
+    /// Bytes of their outputs and decision records, in all.
     pub(super) ended_bytes: usize,
+    /// Ended tasks whose decision records are kept.
+    pub(super) decisions: usize,
     /// Acknowledged results that are known again.
     pub(super) forgotten: usize,
     /// How long any of these is kept.
@@ -99,13 +111,24 @@ pub(super) struct Books {
     ended: BTreeMap<u64, Ended>,
     ended_bytes: usize,
     forgotten: BTreeMap<u64, (String, u64)>,
+    /// Tasks that are gone and whose decision records are there: an earlier version dropped them.
+    strays: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Ended {
     task: String,
     at_unix_ms: u64,
-    bytes: usize,
+    output_bytes: usize,
+    /// Zero: it has no decision record.
+    decision_bytes: usize,
+}
+
+impl Ended {
+    fn new(outcome: &Row<StoredOutcome>) -> Self {
+        let Row { at_unix_ms, record: StoredOutcome { task, output, .. }, .. } = outcome;
+        Self { task: task.clone(), at_unix_ms: *at_unix_ms, output_bytes: output.len(), decision_bytes: 0 }
+    }
 }
 
 impl Books {
@@ -127,24 +150,58 @@ impl Books {
             // A file that stays longer than it need be is no reason not to go on.
             let _ = database.compact();
         }
-        let Reading { rows, unreadable, next, ended, ended_bytes, forgotten, .. } = read;
+        let Reading { rows, unreadable, next, ended, ended_bytes, forgotten, strays, .. } = read;
         let records = rows.into_iter().map(|(_, at, record)| (record, at)).collect();
-        Ok((Self { database, bounds, next, ended, ended_bytes, forgotten }, Contents { records, unreadable }))
+        let this = Self { database, bounds, next, ended, ended_bytes, forgotten, strays };
+        Ok((this, Contents { records, unreadable }))
     }
 
-    /// Writes records, all of them or none, and drops what is beyond the bounds. After an error these books are of no
-    /// use any more: the file must be opened again.
+    /// Writes records and then decision records, all of them or none, and drops what is beyond the bounds. After an
+    /// error these books are of no use any more: the file must be opened again.
     pub(super) fn write<'a>(
         &mut self,
         records: impl IntoIterator<Item = (&'a Record, SystemTime)>,
+        decisions: &[DatedDecision],
         now: SystemTime,
     ) -> Result<(), Trouble> {
-        self.try_write(records, now).map_err(Trouble::from)
+        self.try_write(records, decisions, now).map_err(Trouble::from)
+    }
+
+    /// The decision record of a task.
+    pub(super) fn decision(&self, task: &str) -> Result<Option<DatedDecision>, Trouble> {
+        let read = || {
+            let transaction = self.database.begin_read()?;
+            let Some(decisions) = decisions_table(&transaction)? else { return Ok(None) };
+            let Some(decision) = decisions.get(task)? else { return Ok(None) };
+            let outcome = transaction.open_table(OUTCOMES)?.get(task)?;
+            Ok(outcome.and_then(|outcome| dated(decision.value(), outcome.value()).ok()))
+        };
+        Ok(read().map_err(|error: RedbError| Trouble::from(error))?.map(|(_, decision)| decision))
+    }
+
+    /// All decision records, in the order in which their tasks were submitted.
+    pub(super) fn decisions(&self) -> Result<Vec<DatedDecision>, Trouble> {
+        let read = || {
+            let transaction = self.database.begin_read()?;
+            let Some(decisions) = decisions_table(&transaction)? else { return Ok(Vec::new()) };
+            let outcomes = transaction.open_table(OUTCOMES)?;
+            let mut found = Vec::new();
+            for entry in decisions.iter()? {
+                let (task, decision) = entry?;
+                let Some(outcome) = outcomes.get(task.value())? else { continue };
+                found.extend(dated(decision.value(), outcome.value()));
+            }
+            Ok(found)
+        };
+        let mut found = read().map_err(|error: RedbError| Trouble::from(error))?;
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, decision)| decision).collect())
     }
 
     fn try_write<'a>(
         &mut self,
         records: impl IntoIterator<Item = (&'a Record, SystemTime)>,
+        decisions: &[DatedDecision],
         now: SystemTime,
     ) -> Result<(), RedbError> {
         let transaction = self.database.begin_write()?;
@@ -152,6 +209,9 @@ impl Books {
             let number = self.next;
             self.next += 1;
             self.enter(&transaction, Stored::from(record), number, unix_ms(at))?;
+        }
+        for decision in decisions {
+            self.enter_decision(&transaction, StoredDecision::from(decision), unix_ms(now))?;
         }
         self.drop_what_is_over(&transaction, unix_ms(now))?;
         transaction.commit()?;
@@ -223,11 +283,36 @@ impl Books {
         for key in keys {
             awards.remove(key.as_str())?;
         }
-        let ended = Ended { task: task.clone(), at_unix_ms, bytes: outcome.output.len() };
-        self.ended_bytes += ended.bytes;
+        let row = Row { number, at_unix_ms, record: outcome };
+        let ended = Ended::new(&row);
+        self.ended_bytes += ended.output_bytes;
         self.ended.insert(number, ended);
-        let row = bytes(Row { number, at_unix_ms, record: outcome })?;
-        transaction.open_table(OUTCOMES)?.insert(task.as_str(), row.as_slice())?;
+        transaction.open_table(OUTCOMES)?.insert(task.as_str(), bytes(row)?.as_slice())?;
+        Ok(())
+    }
+
+    /// That of a task that has not ended, or is not there any more, is not kept.
+    fn enter_decision(
+        &mut self,
+        transaction: &WriteTransaction,
+        decision: StoredDecision,
+        at_unix_ms: u64,
+    ) -> Result<(), RedbError> {
+        let task = decision.task.clone();
+        // It is one of the last that ended.
+        let Some(ended) = self.ended.values_mut().rev().find(|ended| ended.task == task) else {
+            return Ok(());
+        };
+        let place = transaction.open_table(TASKS)?.get(task.as_str())?.map(|row| row.value().to_vec());
+        let place = place.and_then(|row| Row::<StoredTask>::read(&row).ok());
+        let Some(Row { number, .. }) = place else { return Ok(()) };
+        let row = bytes(Row { number, at_unix_ms, record: decision })?;
+        if row.len() > DECISION_BYTES_MAX {
+            return Ok(());
+        }
+        self.ended_bytes =
+            self.ended_bytes + row.len() - std::mem::replace(&mut ended.decision_bytes, row.len());
+        transaction.open_table(DECISIONS)?.insert(task.as_str(), row.as_slice())?;
         Ok(())
     }
 
@@ -248,6 +333,7 @@ impl Books {
             let Some((_, ended)) = self.ended.pop_first() else { break };
             self.drop_ended(transaction, &ended)?;
         }
+        self.drop_decisions(transaction)?;
         let mut forgotten = transaction.open_table(FORGOTTEN)?;
         loop {
             let many = self.forgotten.len() > bounds.forgotten;
@@ -262,11 +348,45 @@ impl Books {
     }
 
     fn drop_ended(&mut self, transaction: &WriteTransaction, ended: &Ended) -> Result<(), RedbError> {
-        self.ended_bytes -= ended.bytes;
+        self.ended_bytes -= ended.output_bytes + ended.decision_bytes;
         transaction.open_table(OUTCOMES)?.remove(ended.task.as_str())?;
         transaction.open_table(TASKS)?.remove(ended.task.as_str())?;
+        transaction.open_table(DECISIONS)?.remove(ended.task.as_str())?;
         Ok(())
     }
+
+    fn drop_decisions(&mut self, transaction: &WriteTransaction) -> Result<(), RedbError> {
+        let mut table = transaction.open_table(DECISIONS)?;
+        for task in self.strays.drain(..) {
+            table.remove(task.as_str())?;
+        }
+        let with_one = |ended: &Ended| ended.decision_bytes > 0;
+        let count = self.ended.values().filter(|ended| with_one(ended)).count();
+        let beyond = count.saturating_sub(self.bounds.decisions);
+        for ended in self.ended.values_mut().filter(|ended| with_one(ended)).take(beyond) {
+            self.ended_bytes -= std::mem::take(&mut ended.decision_bytes);
+            table.remove(ended.task.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// `None`: the version that made the file did not know of it.
+fn decisions_table(
+    transaction: &ReadTransaction,
+) -> Result<Option<ReadOnlyTable<&'static str, &'static [u8]>>, RedbError> {
+    match transaction.open_table(DECISIONS) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A decision record of its row and that of the task's outcome, with the place of its task.
+fn dated(decision: &[u8], outcome: &[u8]) -> Result<(u64, DatedDecision), Unreadable> {
+    let Row { number, record, .. } = Row::<StoredDecision>::read(decision)?;
+    let outcome = Row::<StoredOutcome>::read(outcome)?.record.outcome()?;
+    Ok((number, record.restore(outcome)?))
 }
 
 /// Sees to it that the tables are of the present format; an empty file gets it.
@@ -301,7 +421,7 @@ fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Tr
 }
 
 fn create_tables(transaction: &WriteTransaction) -> Result<(), RedbError> {
-    for table in [TASKS, AWARDS, OUTCOMES, KEPT, FORGOTTEN] {
+    for table in [TASKS, AWARDS, OUTCOMES, KEPT, FORGOTTEN, DECISIONS] {
         transaction.open_table(table)?;
     }
     Ok(())
@@ -317,6 +437,7 @@ struct Reading {
     ended: BTreeMap<u64, Ended>,
     ended_bytes: usize,
     forgotten: BTreeMap<u64, (String, u64)>,
+    strays: Vec<String>,
 }
 
 impl Reading {
@@ -326,11 +447,11 @@ impl Reading {
         this.table::<StoredTask>(&transaction, TASKS, |_, _| {})?;
         this.table::<StoredAward>(&transaction, AWARDS, |_, _| {})?;
         this.table::<StoredOutcome>(&transaction, OUTCOMES, |this, row| {
-            let bytes = row.record.output.len();
-            this.ended_bytes += bytes;
-            let ended = Ended { task: row.record.task.clone(), at_unix_ms: row.at_unix_ms, bytes };
+            let ended = Ended::new(row);
+            this.ended_bytes += ended.output_bytes;
             this.ended.insert(row.number, ended);
         })?;
+        this.decisions(&transaction)?;
         this.table::<StoredKept>(&transaction, KEPT, |_, _| {})?;
         this.table::<StoredForgotten>(&transaction, FORGOTTEN, |this, row| {
             this.forgotten.insert(row.number, (row.record.key(), row.at_unix_ms));
@@ -348,6 +469,23 @@ impl Reading {
         for entry in transaction.open_table(table)?.iter()? {
             self.row(entry?.1.value(), &note);
         }
+        Ok(())
+    }
+
+    /// How long they are; what is in them is nobody's business before somebody asks.
+    fn decisions(&mut self, transaction: &ReadTransaction) -> Result<(), RedbError> {
+        let Some(table) = decisions_table(transaction)? else { return Ok(()) };
+        let mut lengths = BTreeMap::new();
+        for entry in table.iter()? {
+            let (task, row) = entry?;
+            lengths.insert(task.value().to_owned(), row.value().len());
+        }
+        for ended in self.ended.values_mut() {
+            ended.decision_bytes = lengths.remove(&ended.task).unwrap_or(0);
+            self.bytes += ended.decision_bytes;
+            self.ended_bytes += ended.decision_bytes;
+        }
+        self.strays = lengths.into_keys().collect();
         Ok(())
     }
 

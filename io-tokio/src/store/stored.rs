@@ -6,6 +6,8 @@
 //! (`books::FORMAT`) with a step that brings the old one there. Times are milliseconds, moments those of the wall
 //! clock since 1970.
 
+mod decision;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record};
 use bidmesh_core::wire::{Dialect, Speed, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+pub(super) use decision::StoredDecision;
 
 /// One row of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -255,6 +259,12 @@ impl Restore for StoredAward {
 
 impl Restore for StoredOutcome {
     fn restore(self) -> Result<Record, Unreadable> {
+        Ok(Record::Outcome { task: task(&self.task)?, outcome: self.outcome()? })
+    }
+}
+
+impl StoredOutcome {
+    pub(super) fn outcome(self) -> Result<Outcome, Unreadable> {
         let known = [
             OutcomeStatus::Completed,
             OutcomeStatus::Failed,
@@ -264,7 +274,7 @@ impl Restore for StoredOutcome {
             OutcomeStatus::Decided,
         ];
         let status = known.into_iter().find(|status| status.as_str() == self.status).ok_or(Unreadable)?;
-        let outcome = Outcome {
+        Ok(Outcome {
             status,
             device: self.device.as_deref().map(device).transpose()?,
             output: self.output.into(),
@@ -272,8 +282,7 @@ impl Restore for StoredOutcome {
             why: self.why,
             written: Written::Durable,
             speed: self.speed.map(Speed::from),
-        };
-        Ok(Record::Outcome { task: task(&self.task)?, outcome })
+        })
     }
 }
 

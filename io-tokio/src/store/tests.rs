@@ -161,7 +161,7 @@ fn an_award_or_outcome_of_no_task_is_not_kept() {
 #[test]
 fn the_oldest_goes_when_there_is_too_much() {
     let disk = Disk::default();
-    let limits = StoreLimits { ended: 3, ended_bytes: 100, forgotten: 2 };
+    let limits = StoreLimits { ended: 3, ended_bytes: 100, decisions: 2, forgotten: 2 };
     let (store, _notices) = opened(&disk, StoreOptions { limits, ..StoreOptions::default() });
     for number in 0..5 {
         let name = format!("t{number}");
@@ -191,7 +191,7 @@ fn a_file_that_is_much_longer_than_what_it_holds_is_made_shorter() {
     }
     drop(store);
     let long = disk.bytes().len();
-    let limits = StoreLimits { ended: 1, ended_bytes: 1 << 20, forgotten: 1 };
+    let limits = StoreLimits { ended: 1, ended_bytes: 1 << 20, decisions: 1, forgotten: 1 };
     let options = StoreOptions { limits, ..StoreOptions::default() };
     let (store, _notices) = opened(&disk, options);
     run(store.write(vec![task("last")])).unwrap();

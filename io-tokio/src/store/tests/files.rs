@@ -127,7 +127,13 @@ fn an_earlier_format_is_brought_up_step_by_step_or_not_at_all() {
         |_| Err(redb::Error::Io(std::io::ErrorKind::StorageFull.into())),
     ];
     let folder = Folder::with(vec![task("t1")]);
-    let bounds = Bounds { ended: 9, ended_bytes: 99, forgotten: 9, age: std::time::Duration::from_secs(9) };
+    let bounds = Bounds {
+        ended: 9,
+        ended_bytes: 99,
+        decisions: 9,
+        forgotten: 9,
+        age: std::time::Duration::from_secs(9),
+    };
     let open = |migrations| {
         let medium = OnDisk { path: folder.file(), sync: true };
         Books::open(medium.open().unwrap(), bounds, migrations).map(|(_, found)| found)
