@@ -1,5 +1,6 @@
 //! The store over a disk that forgets what was not synced, fills up, and is damaged.
 
+mod decisions;
 mod disk;
 mod files;
 mod records;
@@ -277,7 +278,7 @@ fn rows_that_cannot_be_read_set_the_file_aside_and_the_others_go_on() {
     let (store, _notices) = opened(&disk, StoreOptions::default());
     run(store.write(vec![task("t1"), task("t2")])).unwrap();
     drop(store);
-    disk::spoil_row(&disk, "t1");
+    disk::spoil_row(&disk, "tasks", "t1");
     let before = disk.bytes();
     let (store, mut notices) = opened(&disk, StoreOptions::default());
     let said = notices.already().unwrap();

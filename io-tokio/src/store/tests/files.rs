@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bidmesh_core::input::Written;
 use redb::{Database, TableDefinition, WriteTransaction};
 
+use super::decisions::decision;
 use super::records::{award, forgotten, kept, outcome, task, without_prompts};
 use super::{records_of, run};
 use crate::store::books::{Books, Bounds, Migration, Trouble};
@@ -88,6 +89,14 @@ fn a_file_of_the_first_format_can_be_read_and_written() {
     run(store.write(vec![outcome("task_open", "late")])).unwrap();
     let records = records_of(run(store.load()).unwrap());
     assert!(records.contains(&outcome("task_open", "late")) && !records.contains(&award("task_open", 1)));
+    // It had no decision records; now it may.
+    assert_eq!(run(store.decisions()).unwrap(), []);
+    let task_over = decision("task_over", "an answer\nof two lines");
+    assert_eq!(run(store.decision(&task_over.decision.task)).unwrap(), None);
+    run(store.write_with(Vec::new(), vec![task_over.clone()])).unwrap();
+    drop(store);
+    let (store, mut notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
+    assert_eq!((run(store.decisions()).unwrap(), notices.already()), (vec![task_over], None));
 }
 
 fn set_format(path: &Path, format: u64) {
