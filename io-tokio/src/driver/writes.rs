@@ -130,10 +130,15 @@ impl Writes {
 mod tests {
     use super::*;
     use async_trait::async_trait;
+    use bidmesh_core::Time;
+    use bidmesh_core::decision::Decision;
     use bidmesh_core::id::TaskId;
     use bidmesh_core::outbox::{Outcome, OutcomeStatus};
+    use bidmesh_core::policy::Policy;
     use bidmesh_core::restore::Restored;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::SystemTime;
 
     /// Takes a second for each write, and fails the third.
     #[derive(Default)]
@@ -201,6 +206,93 @@ mod tests {
         writes.next().await;
         assert!(begun.elapsed() < WRITE_BEHIND, "a barrier takes it along");
         assert_eq!(*store.0.lock().unwrap(), [1, 2]);
+    }
+
+    /// Keeps count of the decision records of each write; fails while it is told to.
+    #[derive(Default)]
+    struct Counting {
+        writes: Mutex<Vec<(usize, usize)>>,
+        fails: AtomicBool,
+        without: bool,
+    }
+
+    #[async_trait]
+    impl Store for Counting {
+        async fn load(&self) -> std::io::Result<Restored> {
+            Ok(Restored::default())
+        }
+
+        async fn write(&self, records: Vec<Record>) -> std::io::Result<()> {
+            self.write_with(records, Vec::new()).await
+        }
+
+        async fn write_with(
+            &self,
+            records: Vec<Record>,
+            decisions: Vec<DatedDecision>,
+        ) -> std::io::Result<()> {
+            self.writes.lock().unwrap().push((records.len(), decisions.len()));
+            if self.fails.load(Ordering::Relaxed) {
+                Err(std::io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(())
+            }
+        }
+
+        fn keeps(&self) -> Written {
+            if self.without { Written::NotKept } else { Written::Durable }
+        }
+    }
+
+    fn decision() -> DatedDecision {
+        let decision = Decision {
+            task: TaskId::new("task_1").expect("valid"),
+            submitted: Time::ZERO,
+            prompt_bytes: 1,
+            policy: Policy::NpuFirst,
+            priority: 5,
+            auctions: Vec::new(),
+            happened: Vec::new(),
+            outcome: None,
+            ended: None,
+            dropped_lines: 0,
+        };
+        DatedDecision { decision, submitted: SystemTime::UNIX_EPOCH }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_decision_record_waits_for_company_and_is_lost_when_it_cannot_be_written() {
+        let store = Arc::new(Counting::default());
+        let mut writes = Writes::new(store.clone());
+        let begun = Instant::now();
+        writes.persist_decision(decision());
+        assert!(!writes.is_empty(), "a device that ends waits for it");
+        assert!(
+            tokio::time::timeout(WRITE_BEHIND * 2, writes.next()).await.is_err(),
+            "there is nothing to tell"
+        );
+        assert!(begun.elapsed() >= WRITE_BEHIND && writes.is_empty());
+        for _ in 0..DECISIONS_WAITING + 1 {
+            writes.persist_decision(decision());
+        }
+        writes.persist(Sequence(1), record(), true);
+        let begun = Instant::now();
+        writes.next().await;
+        assert!(begun.elapsed() < WRITE_BEHIND, "a barrier takes it along");
+        assert_eq!(*store.writes.lock().unwrap(), [(0, 1), (1, DECISIONS_WAITING)]);
+
+        store.fails.store(true, Ordering::Relaxed);
+        writes.persist_decision(decision());
+        writes.hurry();
+        assert!(tokio::time::timeout(WRITE_BEHIND, writes.next()).await.is_err(), "nobody is told");
+        assert!(writes.is_empty(), "nor is it tried again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_store_no_decision_record_waits() {
+        let mut writes = Writes::new(Arc::new(Counting { without: true, ..Counting::default() }));
+        writes.persist_decision(decision());
+        assert!(writes.is_empty());
     }
 
     #[tokio::test]
