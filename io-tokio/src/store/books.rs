@@ -71,9 +71,9 @@ const SLACK_BYTES: u64 = 8 << 20;
 pub(super) struct Bounds {
     /// Ended tasks.
     pub(super) ended: usize,
-    /// Bytes of their outputs and decision records, in all.
+    /// Bytes of their outputs, in all; what these leave is for decision records.
     pub(super) ended_bytes: usize,
-    /// Ended tasks whose decision records are kept.
+    /// Decision records of ended tasks.
     pub(super) decisions: usize,
     /// Acknowledged results that are known again.
     pub(super) forgotten: usize,
@@ -110,6 +110,7 @@ pub(super) struct Books {
     next: u64,
     ended: BTreeMap<u64, Ended>,
     ended_bytes: usize,
+    decision_bytes: usize,
     forgotten: BTreeMap<u64, (String, u64)>,
     /// Tasks that are gone and whose decision records are there: an earlier version dropped them.
     strays: Vec<String>,
@@ -150,9 +151,10 @@ impl Books {
             // A file that stays longer than it need be is no reason not to go on.
             let _ = database.compact();
         }
-        let Reading { rows, unreadable, next, ended, ended_bytes, forgotten, strays, .. } = read;
+        let Reading { rows, unreadable, next, ended, ended_bytes, decision_bytes, forgotten, strays, .. } =
+            read;
         let records = rows.into_iter().map(|(_, at, record)| (record, at)).collect();
-        let this = Self { database, bounds, next, ended, ended_bytes, forgotten, strays };
+        let this = Self { database, bounds, next, ended, ended_bytes, decision_bytes, forgotten, strays };
         Ok((this, Contents { records, unreadable }))
     }
 
@@ -310,8 +312,8 @@ impl Books {
         if row.len() > DECISION_BYTES_MAX {
             return Ok(());
         }
-        self.ended_bytes =
-            self.ended_bytes + row.len() - std::mem::replace(&mut ended.decision_bytes, row.len());
+        self.decision_bytes -= std::mem::replace(&mut ended.decision_bytes, row.len());
+        self.decision_bytes += row.len();
         transaction.open_table(DECISIONS)?.insert(task.as_str(), row.as_slice())?;
         Ok(())
     }
@@ -348,13 +350,15 @@ impl Books {
     }
 
     fn drop_ended(&mut self, transaction: &WriteTransaction, ended: &Ended) -> Result<(), RedbError> {
-        self.ended_bytes -= ended.output_bytes + ended.decision_bytes;
+        self.ended_bytes -= ended.output_bytes;
+        self.decision_bytes -= ended.decision_bytes;
         transaction.open_table(OUTCOMES)?.remove(ended.task.as_str())?;
         transaction.open_table(TASKS)?.remove(ended.task.as_str())?;
         transaction.open_table(DECISIONS)?.remove(ended.task.as_str())?;
         Ok(())
     }
 
+    /// No outcome goes for the sake of a decision record.
     fn drop_decisions(&mut self, transaction: &WriteTransaction) -> Result<(), RedbError> {
         let mut table = transaction.open_table(DECISIONS)?;
         for task in self.strays.drain(..) {
@@ -362,9 +366,13 @@ impl Books {
         }
         let with_one = |ended: &Ended| ended.decision_bytes > 0;
         let count = self.ended.values().filter(|ended| with_one(ended)).count();
-        let beyond = count.saturating_sub(self.bounds.decisions);
-        for ended in self.ended.values_mut().filter(|ended| with_one(ended)).take(beyond) {
-            self.ended_bytes -= std::mem::take(&mut ended.decision_bytes);
+        let mut beyond = count.saturating_sub(self.bounds.decisions);
+        for ended in self.ended.values_mut().filter(|ended| with_one(ended)) {
+            if beyond == 0 && self.ended_bytes + self.decision_bytes <= self.bounds.ended_bytes {
+                break;
+            }
+            beyond = beyond.saturating_sub(1);
+            self.decision_bytes -= std::mem::take(&mut ended.decision_bytes);
             table.remove(ended.task.as_str())?;
         }
         Ok(())
@@ -436,6 +444,7 @@ struct Reading {
     bytes: usize,
     ended: BTreeMap<u64, Ended>,
     ended_bytes: usize,
+    decision_bytes: usize,
     forgotten: BTreeMap<u64, (String, u64)>,
     strays: Vec<String>,
 }
@@ -483,7 +492,7 @@ impl Reading {
         for ended in self.ended.values_mut() {
             ended.decision_bytes = lengths.remove(&ended.task).unwrap_or(0);
             self.bytes += ended.decision_bytes;
-            self.ended_bytes += ended.decision_bytes;
+            self.decision_bytes += ended.decision_bytes;
         }
         self.strays = lengths.into_keys().collect();
         Ok(())

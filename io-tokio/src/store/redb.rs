@@ -44,9 +44,9 @@ pub struct StoreOptions {
 pub struct StoreLimits {
     /// Ended tasks.
     pub ended: usize,
-    /// Bytes of their outputs and decision records, in all.
+    /// Bytes of their outputs, in all; what these leave is for decision records.
     pub ended_bytes: usize,
-    /// Ended tasks whose decision records are kept.
+    /// Decision records of ended tasks.
     pub decisions: usize,
     /// Acknowledged results that are known again.
     pub forgotten: usize,

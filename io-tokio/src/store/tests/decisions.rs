@@ -124,7 +124,7 @@ fn those_of_tasks_that_are_not_over_or_not_there_are_not_kept() {
 }
 
 #[test]
-fn they_go_with_their_tasks_and_count_as_bytes_of_them() {
+fn they_go_with_their_tasks() {
     let disk = Disk::default();
     let (store, _notices) = opened(&disk, limited(2, 1 << 20, 9));
     for name in ["t1", "t2", "t3"] {
@@ -132,16 +132,32 @@ fn they_go_with_their_tasks_and_count_as_bytes_of_them() {
     }
     assert_eq!(names(&store), ["t2", "t3"]);
     assert!(disk::rows(&disk, "decisions").iter().all(|task| task != "t1"), "the row is gone");
-    drop(store);
-    // Two answers of one byte would be within the limit. The bytes are known after a restart as well.
+}
+
+#[test]
+fn they_take_what_room_the_outputs_leave_and_cost_no_task() {
+    let disk = Disk::default();
+    let outcomes = |store: &RedbStore| {
+        let records = records_of(run(store.load()).unwrap());
+        records.iter().filter(|record| matches!(record, Record::Outcome { .. })).count()
+    };
+    // Between 500 and 750 bytes each.
     let (store, _notices) = opened(&disk, limited(9, 1_500, 9));
-    run(store.write(vec![task("t4")])).unwrap();
-    let ended = |records: &[Record]| records.iter().filter(|r| matches!(r, Record::Outcome { .. })).count();
-    let before = ended(&records_of(run(store.load()).unwrap()));
-    end(&store, "t5");
-    end(&store, "t6");
-    assert_eq!((before, names(&store).len()), (2, 2), "one of them costs between 500 and 750 bytes");
-    assert_eq!(names(&store), ["t5", "t6"]);
+    for name in ["t1", "t2", "t3"] {
+        end(&store, name);
+    }
+    assert_eq!((names(&store), outcomes(&store)), (vec!["t2".into(), "t3".into()], 3));
+    drop(store);
+    // What they take is known after a restart as well.
+    let (store, _notices) = opened(&disk, limited(9, 1_500, 9));
+    end(&store, "t4");
+    assert_eq!((names(&store), outcomes(&store)), (vec!["t3".into(), "t4".into()], 4));
+    run(store.write(vec![task("long"), outcome("long", &"x".repeat(700))])).unwrap();
+    assert_eq!((names(&store), outcomes(&store)), (vec!["t4".into()], 5));
+    run(store.write(vec![task("longer"), outcome("longer", &"x".repeat(790))])).unwrap();
+    assert_eq!((names(&store), outcomes(&store)), (Vec::new(), 6));
+    run(store.write(vec![task("last"), outcome("last", "x".repeat(7).as_str())])).unwrap();
+    assert_eq!(outcomes(&store), 6, "the first task, one byte long, made room");
 }
 
 #[test]
