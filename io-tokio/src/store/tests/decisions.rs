@@ -132,6 +132,13 @@ fn they_go_with_their_tasks() {
     }
     assert_eq!(names(&store), ["t2", "t3"]);
     assert!(disk::rows(&disk, "decisions").iter().all(|task| task != "t1"), "the row is gone");
+    drop(store);
+    // And the room that it took.
+    let (store, _notices) = opened(&disk, limited(1, 1_500, 9));
+    for name in ["t4", "t5", "t6", "t7"] {
+        end(&store, name);
+        assert_eq!(names(&store), [name]);
+    }
 }
 
 #[test]
