@@ -1,4 +1,5 @@
-//! What only people read: the decision record of each task. Bounded, and no part of the protocol state.
+//! What only people read: the decision record of each task. Bounded, no part of the protocol state, and of this start
+//! only: whoever drives the device may keep the records of tasks that ended.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -26,6 +27,12 @@ impl Chronicle {
             if let Some(oldest) = self.order.pop_front() {
                 self.decisions.remove(&oldest);
             }
+        }
+    }
+
+    pub(crate) fn forget(&mut self, task: &TaskId) {
+        if self.decisions.remove(task).is_some() {
+            self.order.retain(|kept| kept != task);
         }
     }
 

@@ -8,8 +8,10 @@
 //! | `runs` | `Run`, `Stop` | `Generated`, `Ran` |
 //! | `writes` | `Persist` | `Persisted` |
 //! | `watchers` | `Report` | answers to whoever waits on a [`Handle`] or a [`Following`]; `Cancel` when nobody does |
+//! | `recalls` | decision records, held and stored | answers to whoever asks for them |
 //! | `sampler` | time | `SensorsRead`, `ExecutorChanged` |
 
+mod recalls;
 mod run;
 mod runs;
 mod sampler;
@@ -18,19 +20,21 @@ mod shield;
 mod watchers;
 mod writes;
 
+pub use recalls::AgedDecision;
 pub use run::{Driver, End, Parts};
 pub use sampler::Sampling;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bidmesh_core::decision::Decision;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::outbox::{Event, Outcome, Refusal, Unsaid};
 use bidmesh_core::snapshot::Snapshot;
 use bidmesh_core::wire::Body;
 use bidmesh_core::{Input, Submission};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use recalls::Recalled;
 
 /// A running device, for this machine's own people and programs. Clones talk to the same device.
 #[derive(Clone, Debug)]
@@ -183,8 +187,8 @@ pub(crate) enum Request {
     Snapshot(oneshot::Sender<Snapshot>),
     Outcome(TaskId, oneshot::Sender<Option<Outcome>>),
     Outcomes(oneshot::Sender<Vec<(TaskId, Outcome)>>),
-    Decision(TaskId, oneshot::Sender<Option<Decision>>),
-    Decisions(oneshot::Sender<Vec<Decision>>),
+    Decision(TaskId, oneshot::Sender<Recalled<Option<AgedDecision>>>),
+    Decisions(oneshot::Sender<Recalled<Vec<AgedDecision>>>),
 }
 
 impl Handle {
@@ -232,14 +236,16 @@ impl Handle {
         self.ask(Request::Outcomes).await
     }
 
-    /// The decision record of a task.
-    pub async fn decision(&self, task: TaskId) -> Result<Option<Decision>, Ended> {
-        self.ask(|answer| Request::Decision(task, answer)).await
+    /// The decision record of a task, of this start of the device or kept by the store. One that the store cannot read is
+    /// none.
+    pub async fn decision(&self, task: TaskId) -> Result<Option<AgedDecision>, Ended> {
+        let recalled = self.ask(|answer| Request::Decision(task.clone(), answer)).await?;
+        Ok(recalled.one(&task).await)
     }
 
-    /// All decision records that are kept, oldest first.
-    pub async fn decisions(&self) -> Result<Vec<Decision>, Ended> {
-        self.ask(Request::Decisions).await
+    /// All decision records that are kept: those of earlier starts, then those of this one, each oldest first.
+    pub async fn decisions(&self) -> Result<Vec<AgedDecision>, Ended> {
+        Ok(self.ask(Request::Decisions).await?.all().await)
     }
 
     /// What the device notices from now on. A slow reader is told how much it missed.

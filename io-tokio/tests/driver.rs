@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bidmesh_core::id::{DeviceId, TaskId};
@@ -22,13 +22,13 @@ use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record, Refusal, Unsaid};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::restore::Restored;
 use bidmesh_core::wire::{Advertised, BidRequest, Body, Decoded, Message, Repairs};
-use bidmesh_core::{Config, Identity, Input, Submission};
+use bidmesh_core::{Config, Identity, Input, Submission, Time};
 use bidmesh_io_tokio::clock::{BootClock, Clock, TokioClock};
 use bidmesh_io_tokio::driver::{Driver, End, Ended, Following, Handle, Parts, Sampling, Told};
 use bidmesh_io_tokio::execute::{Executor, Generated, Job, Stop};
 use bidmesh_io_tokio::network::{Incoming, Network, Outgoing};
 use bidmesh_io_tokio::sensors::Sensors;
-use bidmesh_io_tokio::store::{NoStore, Store};
+use bidmesh_io_tokio::store::{DatedDecision, NoStore, Store};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -137,6 +137,60 @@ impl Store for Open {
     }
 }
 
+/// A store in memory that keeps everything.
+#[derive(Default)]
+struct Kept {
+    records: std::sync::Mutex<Vec<Record>>,
+    decisions: std::sync::Mutex<Vec<DatedDecision>>,
+}
+
+#[async_trait]
+impl Store for Kept {
+    async fn load(&self) -> std::io::Result<Restored> {
+        let records = self.records.lock().unwrap().clone();
+        Ok(Restored { records: records.into_iter().map(|record| (record, Duration::ZERO)).collect() })
+    }
+
+    async fn write(&self, records: Vec<Record>) -> std::io::Result<()> {
+        self.write_with(records, Vec::new()).await
+    }
+
+    async fn write_with(&self, records: Vec<Record>, decisions: Vec<DatedDecision>) -> std::io::Result<()> {
+        self.records.lock().unwrap().extend(records);
+        self.decisions.lock().unwrap().extend(decisions);
+        Ok(())
+    }
+
+    async fn decision(&self, task: &TaskId) -> std::io::Result<Option<DatedDecision>> {
+        Ok(self.decisions().await?.into_iter().find(|kept| kept.decision.task == *task))
+    }
+
+    async fn decisions(&self) -> std::io::Result<Vec<DatedDecision>> {
+        Ok(self.decisions.lock().unwrap().clone())
+    }
+}
+
+/// Begins at zero with each start, as a real one; but the calendar goes on.
+#[derive(Clone)]
+struct Dated {
+    since_start: TokioClock,
+    calendar: TokioClock,
+}
+
+impl Clock for Dated {
+    fn now(&self) -> Time {
+        self.since_start.now()
+    }
+
+    async fn sleep_until(&self, until: Time) {
+        self.since_start.sleep_until(until).await;
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.calendar.wall()
+    }
+}
+
 struct Scene {
     handle: Handle,
     end: JoinHandle<End>,
@@ -151,13 +205,17 @@ impl Scene {
     }
 
     fn with(clock: impl Clock, store: Arc<dyn Store>) -> Self {
+        Self::of_seed(7, clock, store)
+    }
+
+    fn of_seed(seed: u128, clock: impl Clock, store: Arc<dyn Store>) -> Self {
         let (sent_sender, sent) = mpsc::unbounded_channel();
         let (arriving, arriving_receiver) = mpsc::unbounded_channel();
         let (peers_sender, peers) = watch::channel(Vec::new());
         let (driver, handle) = Driver::new(Parts {
             identity: Identity { device: id("A"), address: Some(address(1)) },
             config: Config::default(),
-            seed: 7,
+            seed,
             network: Wire { sent: sent_sender, arriving: Arc::new(Mutex::new(arriving_receiver)) },
             clock,
             executor: Arc::new(Echo),
@@ -342,6 +400,50 @@ async fn only_what_has_no_answer_can_be_told() {
     scene.handle.tell(Input::Wake).await.expect("runs");
     assert_eq!(outcome(&mut scene.submit("hello").await).await.output.as_ref(), "hello");
     assert_eq!(scene.handle.decisions().await.expect("runs").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_record_is_there_after_a_restart_and_as_old_as_it_is() {
+    let (store, calendar) = (Arc::new(Kept::default()), TokioClock::new());
+    let start = |seed| {
+        let clock = Dated { since_start: TokioClock::new(), calendar };
+        Scene::of_seed(seed, clock, Arc::clone(&store) as Arc<dyn Store>)
+    };
+    let scene = start(1);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let dry = Submission { dry_run: true, ..Submission::new(0, "hello") };
+    outcome(&mut scene.handle.submit(dry).await.expect("runs").expect("taken on")).await;
+    let mut following = scene.submit("hello").await;
+    let task = following.task().clone();
+    outcome(&mut following).await;
+    assert_eq!(scene.handle.decisions().await.expect("runs").len(), 2);
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    let before = scene.handle.decision(task.clone()).await.expect("runs").expect("held");
+    assert!(before.age >= Duration::from_secs(50) && before.age < Duration::from_secs(60), "{before:?}");
+    assert_eq!(store.decisions().await.unwrap().len(), 1, "that of a dry run is not kept");
+    scene.end.abort();
+
+    let scene = start(2);
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    let after = scene.handle.decision(task.clone()).await.expect("runs").expect("kept");
+    assert_eq!(after.decision, before.decision);
+    let since = after.age - before.age;
+    assert!(since >= Duration::from_secs(1000) && since < Duration::from_secs(1001), "{since:?}");
+    let slow = Submission { deadline: Some(Duration::from_secs(20)), ..Submission::new(0, "wait") };
+    let mut second = scene.handle.submit(slow).await.expect("runs").expect("taken on");
+    outcome(&mut second).await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(store.decisions().await.unwrap().len(), 2);
+    let all = scene.handle.decisions().await.expect("runs");
+    let names: Vec<&TaskId> = all.iter().map(|kept| &kept.decision.task).collect();
+    assert_eq!(names, [&task, second.task()], "the older first, each once");
+    scene.end.abort();
+
+    // The calendar was set back to its beginning.
+    let scene = Scene::with(TokioClock::new(), store);
+    let set_back = scene.handle.decision(second.task().clone()).await.expect("runs").expect("kept");
+    let took = set_back.decision.ended.expect("over").since(set_back.decision.submitted);
+    assert!(took >= Duration::from_secs(20) && set_back.age == took, "{set_back:?}");
 }
 
 /// In real time: a paused clock would stand still as long as anything is going on.

@@ -187,10 +187,10 @@ impl Probe {
             self.record.note(&self.device, What::Told(ask, told.clone()));
             let last = matches!(told, Told::Outcome(_));
             // The record first: a test that sees the outcome may look at it.
-            let decision = if last { self.handle.decision(task.clone()).await.ok().flatten() } else { None };
+            let recalled = if last { self.handle.decision(task.clone()).await.ok().flatten() } else { None };
             self.change(ask, |asked| {
                 asked.told.push(told);
-                asked.decision = decision;
+                asked.decision = recalled.map(|recalled| recalled.decision);
             });
             if last {
                 assert_eq!(following.next().await, None, "{ask}: nothing follows an outcome");

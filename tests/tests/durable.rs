@@ -199,6 +199,54 @@ fn an_outcome_is_there_after_the_device_was_killed_and_the_prompt_is_not() {
     assert_eq!(pair.runner.started().len(), 1);
 }
 
+/// What a person reads, but for the age.
+fn without_age(why: &str) -> String {
+    let (before, rest) =
+        why.split_once("submitted ").unwrap_or_else(|| panic!("it says how old it is: {why}"));
+    let (_, after) = rest.split_once(" ago").unwrap();
+    format!("{before}submitted (some time) ago{after}")
+}
+
+#[test]
+fn why_says_after_the_device_was_killed_what_it_said_before() {
+    let mut pair = Pair::start();
+    let task = pair.detach("hello");
+    pair.assert_answered(&task, "hello");
+    let text = |pair: &Pair| {
+        let finished = pair.asking.run(&["why", &task]);
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
+        without_age(&finished.stdout())
+    };
+    let record = |pair: &Pair| {
+        let mut record = pair.asking.json(&["why", &task]);
+        (record["submitted_ms_ago"].take().as_u64().unwrap(), record)
+    };
+    let (before, (age, json)) = (text(&pair), record(&pair));
+    assert!(before.contains("Worker won") && before.contains("Worker began to run it"), "{before}");
+    // It is written behind, and the next prompt takes it along.
+    pair.runner.hold();
+    let open = pair.detach("another");
+    pair.runner.run(1);
+    let mut least = age;
+    for _ in 0..2 {
+        pair.asking.kill();
+        pair.asking.start_again();
+        assert_eq!(text(&pair), before);
+        let (age, again) = record(&pair);
+        assert_eq!(again, json);
+        assert!(age >= least && age < least + 600_000, "{age} after {least}");
+        least = age;
+    }
+    let list = pair.asking.json(&["why", "--list"]);
+    let names = list.as_array().unwrap().iter().map(|record| &record["task_id"]);
+    assert_eq!(names.collect::<Vec<_>>(), [&task, &open]);
+    // What is open is told of by this start, which knows no more than that.
+    let taken_up = pair.asking.run(&["why", &open]).stdout();
+    assert!(taken_up.contains("taken up again after this device was started anew"), "{taken_up}");
+    pair.runner.release();
+    pair.assert_answered(&open, "another");
+}
+
 #[test]
 fn a_task_says_what_became_of_it_at_every_time() {
     let pair = Pair::start();
@@ -282,18 +330,24 @@ fn a_damaged_store_is_set_aside_and_one_of_a_later_version_is_refused() {
     assert!(device.dir().join("store.redb.damaged-1").is_file());
     let task = device.ask("hello")["task_id"].as_str().unwrap().to_owned();
     assert!(device.stop(SOON));
-    let set_format = |format: &str| {
+    // Returns what was there.
+    let set_format = |format: &[u8]| {
         let database = redb::Database::create(device.dir().join("store.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
         let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
-        transaction.open_table(meta).unwrap().insert("format", format.as_bytes()).unwrap();
+        let present = {
+            let mut meta = transaction.open_table(meta).unwrap();
+            let former = meta.insert("format", format).unwrap().unwrap();
+            former.value().to_vec()
+        };
         transaction.commit().unwrap();
+        present
     };
-    set_format("2");
+    let present = set_format(b"999");
     let refused = device.run(&["up", "--listen", &device.address().to_string()]);
     assert_eq!(refused.code(), Some(2), "{}", refused.stderr());
     assert!(refused.stderr().contains("a later version of bidmesh wrote it"), "{}", refused.stderr());
-    set_format("1");
+    set_format(&present);
     device.start_again();
     assert_eq!(device.json(&["result", &task])["output"], "hello", "it was left alone");
 }

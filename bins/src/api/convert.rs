@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bidmesh_core::decision::{Answer, Answered, AuctionRecord, Decision};
+use bidmesh_core::decision::{Answer, Answered, AuctionRecord};
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::{Executor, Priority, Prompts, Sensors};
 use bidmesh_core::load::{Load, Percent};
@@ -14,6 +14,7 @@ use bidmesh_core::policy::Ranked;
 use bidmesh_core::snapshot::{PeerSnapshot, RunSnapshot, Snapshot, TaskSnapshot, Usage};
 use bidmesh_core::wire::{Bid, Dialect, Speed};
 use bidmesh_core::{Submission, Time};
+use bidmesh_io_tokio::driver::AgedDecision;
 
 use super::error::ApiError;
 use super::types::*;
@@ -149,7 +150,11 @@ impl From<&Bid> for BidView {
 }
 
 fn age(now: Time, then: Time) -> u64 {
-    u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX)
+    millis(now.since(then))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Peer {
@@ -276,13 +281,12 @@ impl Status {
     }
 }
 
-impl DecisionView {
-    /// `now` is the device's own time, for the age of the record.
-    pub fn new(now: Time, decision: &Decision) -> Self {
+impl From<&AgedDecision> for DecisionView {
+    fn from(AgedDecision { decision, age: submitted_ago }: &AgedDecision) -> Self {
         let start = decision.submitted;
         Self {
             task_id: decision.task.to_string(),
-            submitted_ms_ago: age(now, start),
+            submitted_ms_ago: millis(*submitted_ago),
             prompt_bytes: decision.prompt_bytes,
             policy: decision.policy.as_str().into(),
             priority: decision.priority,

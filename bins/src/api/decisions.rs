@@ -10,16 +10,14 @@ use super::types::DecisionView;
 
 /// All records that are kept, oldest first.
 pub async fn list(State(api): State<Api>) -> Result<Json<Vec<DecisionView>>, ApiError> {
-    let now = api.handle.snapshot().await?.now;
     let decisions = api.handle.decisions().await?;
-    Ok(Json(decisions.iter().map(|decision| DecisionView::new(now, decision)).collect()))
+    Ok(Json(decisions.iter().map(DecisionView::from).collect()))
 }
 
 pub async fn one(State(api): State<Api>, Path(task): Path<String>) -> Result<Json<DecisionView>, ApiError> {
     let task = task_id(&task)?;
-    let now = api.handle.snapshot().await?.now;
     match api.handle.decision(task.clone()).await? {
-        Some(decision) => Ok(Json(DecisionView::new(now, &decision))),
+        Some(decision) => Ok(Json(DecisionView::from(&decision))),
         None => Err(ApiError::not_found(format!(
             "no decision record of {task} is kept here; `bidmesh why --list` shows which are"
         ))),

@@ -2,6 +2,7 @@
 //! auctioned again.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -12,7 +13,6 @@ use crate::context::Context;
 use crate::id::{AwardId, DeviceId, TaskId};
 use crate::input::{SendFailure, Submission, Written};
 use crate::outbox::{Outcome, Record};
-use crate::time::Time;
 use crate::wire::Dialect;
 
 /// An award of an earlier start.
@@ -79,6 +79,8 @@ impl Orchestrator {
             return None;
         }
         let task = self.make(ctx, Some(id.clone()), submission, Origin::Person);
+        let again = String::from("taken up again after this device was started anew");
+        ctx.chronicle.happened(id, ctx.now, again, &ctx.config.limits);
         let number = task.number;
         self.insert(ctx, task);
         Some(number)
@@ -149,7 +151,8 @@ impl Orchestrator {
         }
         // The record was made before it was known what would become of it.
         let outcome = Outcome { written: Written::Durable, ..outcome.clone() };
-        ctx.chronicle.ended(&task.id, Time::ZERO, &outcome);
+        // What led to it is not known here any more, and a record of nothing would stand before that of the store.
+        ctx.chronicle.forget(&task.id);
         self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome });
         task.phase = Phase::Finished;
     }

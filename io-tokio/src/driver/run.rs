@@ -5,16 +5,18 @@ use std::future::{Future, pending, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bidmesh_core::decision::Decision;
 use bidmesh_core::draw::Seed;
-use bidmesh_core::id::DeviceId;
+use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::RunOutcome;
-use bidmesh_core::outbox::Refusal;
+use bidmesh_core::outbox::{OutcomeStatus, Refusal};
 use bidmesh_core::restore::Restored;
-use bidmesh_core::{Action, Config, Device, Event, Identity, Input, Outbox, Time};
+use bidmesh_core::{Action, Config, Device, Event, Identity, Input, Outbox, Report, Time};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::recalls::{AgedDecision, Recalled};
 use super::runs::Runs;
 use super::sampler::{Sampler, Sampling};
 use super::sends::Sends;
@@ -25,7 +27,7 @@ use crate::clock::Clock;
 use crate::execute::{Executor, Job};
 use crate::network::{Incoming, Network, Outgoing};
 use crate::sensors::Sensors;
-use crate::store::Store;
+use crate::store::{DatedDecision, Store};
 
 #[cfg(test)]
 mod tests;
@@ -252,10 +254,24 @@ impl<N: Network, C: Clock> Running<N, C> {
                 let outcomes = self.device.outcomes();
                 drop(asker.send(outcomes.map(|(task, outcome)| (task.clone(), outcome.clone())).collect()));
             }
-            Request::Decision(task, asker) => drop(asker.send(self.device.decision(&task).cloned())),
-            Request::Decisions(asker) => drop(asker.send(self.device.decisions().cloned().collect())),
+            Request::Decision(task, asker) => {
+                let held = self.device.decision(&task).map(|decision| self.aged(decision));
+                drop(asker.send(self.recalled(held)));
+            }
+            Request::Decisions(asker) => {
+                let held = self.device.decisions().map(|decision| self.aged(decision)).collect();
+                drop(asker.send(self.recalled(held)));
+            }
         }
         None
+    }
+
+    fn aged(&self, decision: &Decision) -> AgedDecision {
+        AgedDecision { decision: decision.clone(), age: self.clock.now().since(decision.submitted) }
+    }
+
+    fn recalled<T>(&self, held: T) -> Recalled<T> {
+        Recalled { held, store: self.writes.store(), now: self.clock.wall() }
     }
 
     fn handle(&mut self, input: Input) {
@@ -301,10 +317,26 @@ impl<N: Network, C: Clock> Running<N, C> {
                 self.runs.begin(run, job, Arc::clone(&self.executor));
             }
             Action::Stop { run } => self.runs.stop(run),
-            Action::Report(report) => self.watchers.report(report, &self.device),
+            Action::Report(report) => {
+                if let Report::Outcome { task, outcome } = &report
+                    && outcome.status != OutcomeStatus::Decided
+                {
+                    self.keep_decision(task);
+                }
+                self.watchers.report(report, &self.device);
+            }
             Action::Persist { sequence, record, barrier } => self.writes.persist(sequence, record, barrier),
             Action::WritePeers { peers } => drop(self.peers.send_replace(peers)),
             Action::Halt => self.halted = true,
+        }
+    }
+
+    /// That of a prompt that somebody here asked has just become complete. A dry run is nothing to come back to.
+    fn keep_decision(&mut self, task: &TaskId) {
+        if let Some(decision) = self.device.decision(task) {
+            let AgedDecision { decision, age } = self.aged(decision);
+            let submitted = self.clock.wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            self.writes.persist_decision(DatedDecision { decision, submitted });
         }
     }
 

@@ -1,4 +1,4 @@
-//! The tables of the file: what a record changes there, what is dropped, and which version of the format it is.
+//! The tables of the file: what a record changes there, and what is dropped.
 //!
 //! The file holds what still matters and no history: an outcome takes the place of its task's awards and prompts, a
 //! forgotten result that of the kept one. So it is compact at all times, and what is left is bounded: open tasks, runs
@@ -8,51 +8,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bidmesh_core::outbox::Record;
-use bidmesh_core::restore::Restored;
 use redb::{
-    Builder, Database, DatabaseError, Error as RedbError, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, TableDefinition, WriteTransaction,
+    Builder, Database, Error as RedbError, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction,
 };
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::medium::Bytes;
-use super::stored::{
-    Restore, Row, Stored, StoredAward, StoredForgotten, StoredKept, StoredOutcome, StoredPause, StoredStart,
-    StoredTask,
+use super::DatedDecision;
+use super::format::{
+    AWARDS, DECISIONS, FORGOTTEN, KEPT, Migration, OUTCOMES, PAUSE_ROW, STARTED, TASKS, Trouble, WISHES,
+    settle_format,
 };
-
-/// The version of the format that this program writes. Raise it with a step in [`MIGRATIONS`].
-pub(super) const FORMAT: u64 = 2;
-
-/// The step at index `n` brings format `n + 1` to `n + 2`.
-pub(super) const MIGRATIONS: &[Migration] = &[second_format];
-const _: () =
-    assert!(FORMAT == MIGRATIONS.len() as u64 + 1, "each format but the first has a step that leads to it");
-
-/// Changes the tables of one format into those of the next, in one transaction.
-pub(super) type Migration = fn(&WriteTransaction) -> Result<(), RedbError>;
-
-/// One type for all: each further one would be a further copy of the database's code.
-type Table = TableDefinition<'static, &'static str, &'static [u8]>;
-
-const META: Table = TableDefinition::new("meta");
-const TASKS: Table = TableDefinition::new("tasks");
-/// Under `TASK/ATTEMPT`, the attempt with ten digits.
-const AWARDS: Table = TableDefinition::new("awards");
-const OUTCOMES: Table = TableDefinition::new("outcomes");
-/// Runs that have not ended, under `ORCHESTRATOR/AWARD/DIGEST` as all of a worker's rows are. Since the second format.
-const STARTED: Table = TableDefinition::new("started");
-const KEPT: Table = TableDefinition::new("kept");
-const FORGOTTEN: Table = TableDefinition::new("forgotten");
-/// What the owner wants of the device, a row each. Since the second format.
-const WISHES: Table = TableDefinition::new("wishes");
-
-/// The row of [`WISHES`] that is there during a pause.
-const PAUSE_ROW: &str = "pause";
-
-/// The row of [`META`] that says which format this is, in decimal digits.
-const FORMAT_ROW: &str = "format";
+use super::medium::Bytes;
+use super::reading::{Contents, Reading};
+use super::stored::{Row, Stored, StoredDecision, StoredOutcome, StoredTask, Unreadable};
 
 /// Pages of the file that are kept in memory: little, since nothing is read after the start.
 const CACHE_BYTES: usize = 4 << 20;
@@ -60,40 +28,22 @@ const CACHE_BYTES: usize = 4 << 20;
 /// Awards of one open task that are kept; core asks for the last and remembers no more than these.
 const AWARDS_MAX: u32 = 16;
 
-/// A file that is so much longer than what it holds is made shorter at the start.
-const SLACK_BYTES: u64 = 8 << 20;
+/// A longer decision record is not kept. That of an auction of a thousand bids is half as long.
+pub(super) const DECISION_BYTES_MAX: usize = 1 << 20;
 
 /// How much is kept of what is over. Beyond, the oldest is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// Ended tasks.
     pub(super) ended: usize,
-    /// Bytes of their outputs, in all.
+    /// Bytes of their outputs, in all; what these leave is for decision records.
     pub(super) ended_bytes: usize,
+    /// Decision records of ended tasks.
+    pub(super) decisions: usize,
     /// Acknowledged results that are known again.
     pub(super) forgotten: usize,
     /// How long any of these is kept.
     pub(super) age: Duration,
-}
-
-/// Why the tables cannot be used.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// A later version wrote them, in this format.
-    Newer(u64),
-    /// They are damaged; in words.
-    Damaged(String),
-    /// The system does not let us.
-    Io(std::io::Error),
-}
-
-/// What the file holds, and how much was unreadable.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    /// In the order in which they were written, with the moment.
-    pub(super) records: Vec<(Record, SystemTime)>,
-    /// Rows that were passed over.
-    pub(super) unreadable: usize,
 }
 
 /// An open database.
@@ -105,14 +55,25 @@ pub(super) struct Books {
     next: u64,
     ended: BTreeMap<u64, Ended>,
     ended_bytes: usize,
+    decision_bytes: usize,
     forgotten: BTreeMap<u64, (String, u64)>,
 }
 
+/// An ended task.
 #[derive(Debug)]
-struct Ended {
-    task: String,
+pub(super) struct Ended {
+    pub(super) task: String,
     at_unix_ms: u64,
-    bytes: usize,
+    pub(super) output_bytes: usize,
+    /// Zero: it has no decision record.
+    pub(super) decision_bytes: usize,
+}
+
+impl Ended {
+    pub(super) fn new(outcome: &Row<StoredOutcome>) -> Self {
+        let Row { at_unix_ms, record: StoredOutcome { task, output, .. }, .. } = outcome;
+        Self { task: task.clone(), at_unix_ms: *at_unix_ms, output_bytes: output.len(), decision_bytes: 0 }
+    }
 }
 
 impl Books {
@@ -134,24 +95,58 @@ impl Books {
             // A file that stays longer than it need be is no reason not to go on.
             let _ = database.compact();
         }
-        let Reading { rows, unreadable, next, ended, ended_bytes, forgotten, .. } = read;
+        let Reading { rows, unreadable, next, ended, ended_bytes, decision_bytes, forgotten, .. } = read;
         let records = rows.into_iter().map(|(_, at, record)| (record, at)).collect();
-        Ok((Self { database, bounds, next, ended, ended_bytes, forgotten }, Contents { records, unreadable }))
+        let this = Self { database, bounds, next, ended, ended_bytes, decision_bytes, forgotten };
+        Ok((this, Contents { records, unreadable }))
     }
 
-    /// Writes records, all of them or none, and drops what is beyond the bounds. After an error these books are of no
-    /// use any more: the file must be opened again.
+    /// Writes records and then decision records, all of them or none, and drops what is beyond the bounds. After an
+    /// error these books are of no use any more: the file must be opened again.
     pub(super) fn write<'a>(
         &mut self,
         records: impl IntoIterator<Item = (&'a Record, SystemTime)>,
+        decisions: &[DatedDecision],
         now: SystemTime,
     ) -> Result<(), Trouble> {
-        self.try_write(records, now).map_err(Trouble::from)
+        self.try_write(records, decisions, now).map_err(Trouble::from)
+    }
+
+    /// The decision record of a task.
+    pub(super) fn decision(&self, task: &str) -> Result<Option<DatedDecision>, Trouble> {
+        let read = || {
+            let transaction = self.database.begin_read()?;
+            let decisions = transaction.open_table(DECISIONS)?;
+            let Some(decision) = decisions.get(task)? else { return Ok(None) };
+            let outcome = transaction.open_table(OUTCOMES)?.get(task)?;
+            Ok(outcome.and_then(|outcome| dated(decision.value(), outcome.value()).ok()))
+        };
+        Ok(read().map_err(|error: RedbError| Trouble::from(error))?.map(|(_, decision)| decision))
+    }
+
+    /// All decision records, in the order in which their tasks were submitted.
+    pub(super) fn decisions(&self) -> Result<Vec<DatedDecision>, Trouble> {
+        let read = || {
+            let transaction = self.database.begin_read()?;
+            let decisions = transaction.open_table(DECISIONS)?;
+            let outcomes = transaction.open_table(OUTCOMES)?;
+            let mut found = Vec::new();
+            for entry in decisions.iter()? {
+                let (task, decision) = entry?;
+                let Some(outcome) = outcomes.get(task.value())? else { continue };
+                found.extend(dated(decision.value(), outcome.value()));
+            }
+            Ok(found)
+        };
+        let mut found = read().map_err(|error: RedbError| Trouble::from(error))?;
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found.into_iter().map(|(_, decision)| decision).collect())
     }
 
     fn try_write<'a>(
         &mut self,
         records: impl IntoIterator<Item = (&'a Record, SystemTime)>,
+        decisions: &[DatedDecision],
         now: SystemTime,
     ) -> Result<(), RedbError> {
         let transaction = self.database.begin_write()?;
@@ -159,6 +154,9 @@ impl Books {
             let number = self.next;
             self.next += 1;
             self.enter(&transaction, Stored::from(record), number, unix_ms(at))?;
+        }
+        for decision in decisions {
+            self.enter_decision(&transaction, StoredDecision::from(decision), unix_ms(now))?;
         }
         self.drop_what_is_over(&transaction, unix_ms(now))?;
         transaction.commit()?;
@@ -242,11 +240,36 @@ impl Books {
         for key in keys {
             awards.remove(key.as_str())?;
         }
-        let ended = Ended { task: task.clone(), at_unix_ms, bytes: outcome.output.len() };
-        self.ended_bytes += ended.bytes;
+        let row = Row { number, at_unix_ms, record: outcome };
+        let ended = Ended::new(&row);
+        self.ended_bytes += ended.output_bytes;
         self.ended.insert(number, ended);
-        let row = bytes(Row { number, at_unix_ms, record: outcome })?;
-        transaction.open_table(OUTCOMES)?.insert(task.as_str(), row.as_slice())?;
+        transaction.open_table(OUTCOMES)?.insert(task.as_str(), bytes(row)?.as_slice())?;
+        Ok(())
+    }
+
+    /// That of a task that has not ended, or is not there any more, is not kept.
+    fn enter_decision(
+        &mut self,
+        transaction: &WriteTransaction,
+        decision: StoredDecision,
+        at_unix_ms: u64,
+    ) -> Result<(), RedbError> {
+        let task = decision.task.clone();
+        // It is one of the last that ended.
+        let Some(ended) = self.ended.values_mut().rev().find(|ended| ended.task == task) else {
+            return Ok(());
+        };
+        let place = transaction.open_table(TASKS)?.get(task.as_str())?.map(|row| row.value().to_vec());
+        let place = place.and_then(|row| Row::<StoredTask>::read(&row).ok());
+        let Some(Row { number, .. }) = place else { return Ok(()) };
+        let row = bytes(Row { number, at_unix_ms, record: decision })?;
+        if row.len() > DECISION_BYTES_MAX {
+            return Ok(());
+        }
+        self.decision_bytes -= std::mem::replace(&mut ended.decision_bytes, row.len());
+        self.decision_bytes += row.len();
+        transaction.open_table(DECISIONS)?.insert(task.as_str(), row.as_slice())?;
         Ok(())
     }
 
@@ -267,6 +290,7 @@ impl Books {
             let Some((_, ended)) = self.ended.pop_first() else { break };
             self.drop_ended(transaction, &ended)?;
         }
+        self.drop_decisions(transaction)?;
         let mut forgotten = transaction.open_table(FORGOTTEN)?;
         loop {
             let many = self.forgotten.len() > bounds.forgotten;
@@ -281,132 +305,37 @@ impl Books {
     }
 
     fn drop_ended(&mut self, transaction: &WriteTransaction, ended: &Ended) -> Result<(), RedbError> {
-        self.ended_bytes -= ended.bytes;
+        self.ended_bytes -= ended.output_bytes;
+        self.decision_bytes -= ended.decision_bytes;
         transaction.open_table(OUTCOMES)?.remove(ended.task.as_str())?;
         transaction.open_table(TASKS)?.remove(ended.task.as_str())?;
+        transaction.open_table(DECISIONS)?.remove(ended.task.as_str())?;
         Ok(())
     }
-}
 
-/// Sees to it that the tables are of the present format; an empty file gets it.
-fn settle_format(database: &Database, migrations: &[Migration]) -> Result<(), Trouble> {
-    let present = migrations.len() as u64 + 1;
-    let transaction = database.begin_write().map_err(RedbError::from)?;
-    let new = transaction.list_tables().map_err(RedbError::from)?.next().is_none();
-    let format = {
-        let mut meta = transaction.open_table(META).map_err(RedbError::from)?;
-        let row = meta.get(FORMAT_ROW).map_err(RedbError::from)?.map(|row| row.value().to_vec());
-        meta.insert(FORMAT_ROW, present.to_string().as_bytes()).map_err(RedbError::from)?;
-        row.map(|digits| String::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok()))
-    };
-    match format {
-        None if new => create_tables(&transaction)?,
-        None | Some(None | Some(0)) => {
-            return Err(Trouble::Damaged("it does not say which format it has".into()));
-        }
-        Some(Some(format)) if format > present => return Err(Trouble::Newer(format)),
-        Some(Some(format)) if format == present => {
-            // Nothing to write.
-            return transaction.abort().map_err(|error| RedbError::from(error).into());
-        }
-        Some(Some(format)) => {
-            let done = usize::try_from(format).unwrap_or(usize::MAX) - 1;
-            for step in migrations.iter().skip(done) {
-                step(&transaction)?;
+    /// No outcome goes for the sake of a decision record.
+    fn drop_decisions(&mut self, transaction: &WriteTransaction) -> Result<(), RedbError> {
+        let mut table = transaction.open_table(DECISIONS)?;
+        let with_one = |ended: &Ended| ended.decision_bytes > 0;
+        let count = self.ended.values().filter(|ended| with_one(ended)).count();
+        let mut beyond = count.saturating_sub(self.bounds.decisions);
+        for ended in self.ended.values_mut().filter(|ended| with_one(ended)) {
+            if beyond == 0 && self.ended_bytes + self.decision_bytes <= self.bounds.ended_bytes {
+                break;
             }
-        }
-    }
-    transaction.commit().map_err(|error| RedbError::from(error).into())
-}
-
-fn create_tables(transaction: &WriteTransaction) -> Result<(), RedbError> {
-    for table in [TASKS, AWARDS, OUTCOMES, STARTED, KEPT, FORGOTTEN, WISHES] {
-        transaction.open_table(table)?;
-    }
-    Ok(())
-}
-
-/// Runs are written down when they begin, and the owner's pause outlives a restart.
-fn second_format(transaction: &WriteTransaction) -> Result<(), RedbError> {
-    transaction.open_table(STARTED)?;
-    transaction.open_table(WISHES)?;
-    Ok(())
-}
-
-/// What is found when a file is read.
-#[derive(Default)]
-struct Reading {
-    rows: Vec<(u64, SystemTime, Record)>,
-    unreadable: usize,
-    next: u64,
-    bytes: usize,
-    ended: BTreeMap<u64, Ended>,
-    ended_bytes: usize,
-    forgotten: BTreeMap<u64, (String, u64)>,
-}
-
-impl Reading {
-    fn of(database: &Database) -> Result<Self, RedbError> {
-        let mut this = Self::default();
-        let transaction = database.begin_read()?;
-        this.table::<StoredTask>(&transaction, TASKS, |_, _| {})?;
-        this.table::<StoredAward>(&transaction, AWARDS, |_, _| {})?;
-        this.table::<StoredOutcome>(&transaction, OUTCOMES, |this, row| {
-            let bytes = row.record.output.len();
-            this.ended_bytes += bytes;
-            let ended = Ended { task: row.record.task.clone(), at_unix_ms: row.at_unix_ms, bytes };
-            this.ended.insert(row.number, ended);
-        })?;
-        this.table::<StoredStart>(&transaction, STARTED, |_, _| {})?;
-        this.table::<StoredKept>(&transaction, KEPT, |_, _| {})?;
-        this.table::<StoredForgotten>(&transaction, FORGOTTEN, |this, row| {
-            this.forgotten.insert(row.number, (row.record.key(), row.at_unix_ms));
-        })?;
-        this.table::<StoredPause>(&transaction, WISHES, |_, _| {})?;
-        this.rows.sort_by_key(|(number, ..)| *number);
-        Ok(this)
-    }
-
-    fn table<T: DeserializeOwned + Restore>(
-        &mut self,
-        transaction: &ReadTransaction,
-        table: Table,
-        note: impl Fn(&mut Self, &Row<T>),
-    ) -> Result<(), RedbError> {
-        for entry in transaction.open_table(table)?.iter()? {
-            self.row(entry?.1.value(), &note);
+            beyond = beyond.saturating_sub(1);
+            self.decision_bytes -= std::mem::take(&mut ended.decision_bytes);
+            table.remove(ended.task.as_str())?;
         }
         Ok(())
     }
-
-    fn row<T: DeserializeOwned + Restore>(&mut self, bytes: &[u8], note: &impl Fn(&mut Self, &Row<T>)) {
-        self.bytes += bytes.len();
-        let Ok(row) = Row::<T>::read(bytes) else {
-            self.unreadable += 1;
-            return;
-        };
-        note(self, &row);
-        let Row { number, at_unix_ms, record } = row;
-        self.next = self.next.max(number.saturating_add(1));
-        match record.restore() {
-            Ok(record) => self.rows.push((number, UNIX_EPOCH + Duration::from_millis(at_unix_ms), record)),
-            Err(_) => self.unreadable += 1,
-        }
-    }
-
-    fn is_little_for(&self, file_bytes: u64) -> bool {
-        file_bytes > (self.bytes as u64).saturating_mul(4).saturating_add(SLACK_BYTES)
-    }
 }
 
-impl Contents {
-    /// What core takes up, each with its age now. A clock that was set back makes nothing younger than it can be.
-    pub(super) fn restored(&self, now: SystemTime) -> Restored {
-        let aged = |(record, at): &(Record, SystemTime)| {
-            (record.clone(), now.duration_since(*at).unwrap_or(Duration::ZERO))
-        };
-        Restored { records: self.records.iter().map(aged).collect() }
-    }
+/// A decision record of its row and that of the task's outcome, with the place of its task.
+fn dated(decision: &[u8], outcome: &[u8]) -> Result<(u64, DatedDecision), Unreadable> {
+    let Row { number, record, .. } = Row::<StoredDecision>::read(decision)?;
+    let outcome = Row::<StoredOutcome>::read(outcome)?.record.outcome()?;
+    Ok((number, record.restore(outcome)?))
 }
 
 fn award_key(task: &str, attempt: u32) -> String {
@@ -420,29 +349,4 @@ fn bytes<T: Serialize>(row: Row<T>) -> Result<Vec<u8>, RedbError> {
 fn unix_ms(at: SystemTime) -> u64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl From<DatabaseError> for Trouble {
-    fn from(error: DatabaseError) -> Self {
-        RedbError::from(error).into()
-    }
-}
-
-impl From<RedbError> for Trouble {
-    fn from(error: RedbError) -> Self {
-        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-        match error {
-            RedbError::Io(error) if matches!(error.kind(), InvalidData | UnexpectedEof) => {
-                Self::Damaged(error.to_string())
-            }
-            RedbError::Io(error) => Self::Io(error),
-            RedbError::Corrupted(what) => Self::Damaged(what),
-            RedbError::TableTypeMismatch { .. }
-            | RedbError::TableDoesNotExist(_)
-            | RedbError::TableIsMultimap(_)
-            | RedbError::TypeDefinitionChanged { .. }
-            | RedbError::RepairAborted => Self::Damaged(error.to_string()),
-            other => Self::Io(std::io::Error::other(other)),
-        }
-    }
 }

@@ -9,14 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bidmesh_core::config::Limits;
+use bidmesh_core::id::TaskId;
 use bidmesh_core::input::Written;
 use bidmesh_core::outbox::Record;
 use bidmesh_core::restore::Restored;
 use tokio::sync::mpsc;
 
-use super::Store;
-use super::books::{Books, Bounds, Contents, FORMAT, MIGRATIONS, Trouble};
+use super::books::{Books, Bounds};
+use super::format::{FORMAT, MIGRATIONS, Trouble};
 use super::medium::{Medium, OnDisk};
+use super::reading::Contents;
+use super::{DatedDecision, Store};
+use crate::clock::{BootClock, Clock};
 use crate::files::Error;
 use crate::panics;
 
@@ -43,15 +47,22 @@ pub struct StoreOptions {
 pub struct StoreLimits {
     /// Ended tasks.
     pub ended: usize,
-    /// Bytes of their outputs, in all.
+    /// Bytes of their outputs, in all; what these leave is for decision records.
     pub ended_bytes: usize,
+    /// Decision records of ended tasks.
+    pub decisions: usize,
     /// Acknowledged results that are known again.
     pub forgotten: usize,
 }
 
 impl From<&Limits> for StoreLimits {
     fn from(limits: &Limits) -> Self {
-        Self { ended: limits.closed_tasks, ended_bytes: limits.closed_bytes, forgotten: limits.tombstones }
+        Self {
+            ended: limits.closed_tasks,
+            ended_bytes: limits.closed_bytes,
+            decisions: limits.decisions,
+            forgotten: limits.tombstones,
+        }
     }
 }
 
@@ -107,8 +118,11 @@ struct Inner {
     owed: Vec<(Record, SystemTime)>,
     failing: bool,
     notices: mpsc::Sender<String>,
-    wall: fn() -> SystemTime,
+    wall: Wall,
 }
+
+/// What time of day it is.
+pub(super) type Wall = Box<dyn Fn() -> SystemTime + Send>;
 
 impl RedbStore {
     /// Opens the file at `path`, or makes it. Blocks while it is read.
@@ -121,17 +135,20 @@ impl RedbStore {
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<(Self, Notices), Error> {
         let path = path.as_ref();
         let medium = Box::new(OnDisk { path: path.into(), sync: options.sync });
-        Self::over(medium, path, options, SystemTime::now)
+        // Looked at once: setting the clock while the device runs makes nothing older.
+        let (opened, clock) = (SystemTime::now(), BootClock::new());
+        let wall = move || opened.checked_add(clock.now().since_start()).unwrap_or(opened);
+        Self::over(medium, path, options, Box::new(wall))
     }
 
     pub(super) fn over(
         medium: Box<dyn Medium>,
         path: &Path,
         options: StoreOptions,
-        wall: fn() -> SystemTime,
+        wall: Wall,
     ) -> Result<(Self, Notices), Error> {
-        let StoreLimits { ended, ended_bytes, forgotten } = options.limits;
-        let bounds = Bounds { ended, ended_bytes, forgotten, age: options.age };
+        let StoreLimits { ended, ended_bytes, decisions, forgotten } = options.limits;
+        let bounds = Bounds { ended, ended_bytes, decisions, forgotten, age: options.age };
         let (notices, receiver) = mpsc::channel(NOTICES);
         let mut inner = Inner {
             medium,
@@ -170,7 +187,7 @@ impl Store for RedbStore {
             let now = (inner.wall)();
             let found = match inner.found.take() {
                 Some(found) => found,
-                None => inner.reopen().or_else(|error| inner.copy(error))?,
+                None => inner.reopen().or_else(|error| inner.copy(error).map(|(_, found)| found))?,
             };
             Ok(found.restored(now))
         })
@@ -178,7 +195,20 @@ impl Store for RedbStore {
     }
 
     async fn write(&self, records: Vec<Record>) -> io::Result<()> {
-        self.blocking(move |inner| inner.write(records)).await
+        self.write_with(records, Vec::new()).await
+    }
+
+    async fn write_with(&self, records: Vec<Record>, decisions: Vec<DatedDecision>) -> io::Result<()> {
+        self.blocking(move |inner| inner.write(records, &decisions)).await
+    }
+
+    async fn decision(&self, task: &TaskId) -> io::Result<Option<DatedDecision>> {
+        let task = task.clone();
+        self.blocking(move |inner| inner.read(|books| books.decision(task.as_str()))).await
+    }
+
+    async fn decisions(&self) -> io::Result<Vec<DatedDecision>> {
+        self.blocking(|inner| inner.read(Books::decisions)).await
     }
 
     fn keeps(&self) -> Written {
@@ -195,11 +225,13 @@ impl Inner {
                 Ok(())
             }
             Ok((books, found)) => {
+                // They are for people only: without them it goes on as well.
+                let decisions = shielded(|| books.decisions()).unwrap_or_default();
                 drop(books);
                 let why = format!("{} of its records cannot be read", found.unreadable);
-                self.begin_anew(path, &why, found)
+                self.begin_anew(path, &why, found, &decisions)
             }
-            Err(Trouble::Damaged(why)) => self.begin_anew(path, &why, Contents::default()),
+            Err(Trouble::Damaged(why)) => self.begin_anew(path, &why, Contents::default(), &[]),
             Err(Trouble::Newer(format)) => Err(Error::file(
                 path,
                 format!(
@@ -215,7 +247,13 @@ impl Inner {
     }
 
     /// A damaged file goes out of the way; what could be read of it goes into a new one.
-    fn begin_anew(&mut self, path: &Path, why: &str, readable: Contents) -> Result<(), Error> {
+    fn begin_anew(
+        &mut self,
+        path: &Path,
+        why: &str,
+        readable: Contents,
+        decisions: &[DatedDecision],
+    ) -> Result<(), Error> {
         let aside = self.medium.set_aside().map_err(|error| Error::io(path, "moved away", &error))?;
         let aside = aside.display();
         let saved = readable.records.len();
@@ -225,7 +263,8 @@ impl Inner {
         ));
         let opened = self.open().and_then(|(mut books, _)| {
             let now = (self.wall)();
-            books.write(readable.records.iter().map(|(record, at)| (record, *at)), now).map(|()| books)
+            let records = readable.records.iter().map(|(record, at)| (record, *at));
+            books.write(records, decisions, now).map(|()| books)
         });
         match opened {
             Ok(books) => self.books = Some(books),
@@ -238,21 +277,38 @@ impl Inner {
 
     /// The disk is full or read-only: what is there is served, what is new is refused.
     fn begin_without_writing(&mut self, path: &Path, error: io::Error) -> Result<(), Error> {
-        let found = self.copy(error).map_err(|error| Error::io(path, "opened", &error))?;
-        self.found = Some(found);
+        let copied = self.copy(error).map_err(|error| Error::io(path, "opened", &error))?;
+        self.found = Some(copied.1);
         Ok(())
     }
 
     /// Reads a file that cannot be opened for writing; the same error if it cannot be read either.
-    fn copy(&self, error: io::Error) -> io::Result<Contents> {
+    fn copy(&self, error: io::Error) -> io::Result<(Option<Books>, Contents)> {
         match self.medium.copy() {
-            Ok(None) => Ok(Contents::default()),
+            Ok(None) => Ok((None, Contents::default())),
             Ok(Some(bytes)) => {
                 let opened = shielded(|| Books::open(bytes, self.bounds, MIGRATIONS));
-                opened.map(|(_, found)| found).map_err(|_| error)
+                opened.map(|(books, found)| (Some(books), found)).map_err(|_| error)
             }
             Err(_) => Err(error),
         }
+    }
+
+    /// Looks something up; in a copy if the file cannot be written.
+    fn read<T: Default>(&mut self, look: impl Fn(&Books) -> Result<T, Trouble>) -> io::Result<T> {
+        if self.books.is_none()
+            && let Err(error) = self.reopen()
+        {
+            return match self.copy(error)?.0 {
+                Some(books) => Ok(shielded(|| look(&books))?),
+                None => Ok(T::default()),
+            };
+        }
+        // As in `try_write`.
+        let Some(books) = self.books.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let (books, looked_up) = shielded(move || look(&books).map(|looked_up| (books, looked_up)))?;
+        self.books = Some(books);
+        Ok(looked_up)
     }
 
     fn open(&self) -> Result<(Books, Contents), Trouble> {
@@ -268,9 +324,9 @@ impl Inner {
         Ok(found)
     }
 
-    fn write(&mut self, records: Vec<Record>) -> io::Result<()> {
+    fn write(&mut self, records: Vec<Record>, decisions: &[DatedDecision]) -> io::Result<()> {
         let now = (self.wall)();
-        let result = self.try_write(&records, now);
+        let result = self.try_write(&records, decisions, now);
         match &result {
             Ok(()) => {
                 (self.owed, self.found) = (Vec::new(), None);
@@ -289,7 +345,12 @@ impl Inner {
         result
     }
 
-    fn try_write(&mut self, records: &[Record], now: SystemTime) -> io::Result<()> {
+    fn try_write(
+        &mut self,
+        records: &[Record],
+        decisions: &[DatedDecision],
+        now: SystemTime,
+    ) -> io::Result<()> {
         if self.books.is_none() {
             self.reopen()?;
         }
@@ -297,7 +358,7 @@ impl Inner {
         let Some(mut books) = self.books.take() else { return Err(io::ErrorKind::NotConnected.into()) };
         let owed = self.owed.iter().map(|(record, at)| (record, *at));
         let all = owed.chain(records.iter().map(|record| (record, now)));
-        let books = shielded(move || books.write(all, now).map(|()| books))?;
+        let books = shielded(move || books.write(all, decisions, now).map(|()| books))?;
         self.books = Some(books);
         Ok(())
     }

@@ -3,8 +3,10 @@
 //!
 //! The rules for whoever changes this: a field may be added if it has a default, and a reader passes over fields that it
 //! does not know; a field is never renamed, removed, or given another meaning. What cannot be said so is a new format
-//! (`books::FORMAT`) with a step that brings the old one there. Times are milliseconds, moments those of the wall
+//! (`format::FORMAT`) with a step that brings the old one there. Times are milliseconds, moments those of the wall
 //! clock since 1970.
+
+mod decision;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use bidmesh_core::outbox::{Outcome, OutcomeStatus, Record};
 use bidmesh_core::wire::{Dialect, Speed, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+pub(super) use decision::StoredDecision;
 
 /// One row of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -287,6 +291,12 @@ impl Restore for StoredAward {
 
 impl Restore for StoredOutcome {
     fn restore(self) -> Result<Record, Unreadable> {
+        Ok(Record::Outcome { task: task(&self.task)?, outcome: self.outcome()? })
+    }
+}
+
+impl StoredOutcome {
+    pub(super) fn outcome(self) -> Result<Outcome, Unreadable> {
         let known = [
             OutcomeStatus::Completed,
             OutcomeStatus::Failed,
@@ -296,7 +306,7 @@ impl Restore for StoredOutcome {
             OutcomeStatus::Decided,
         ];
         let status = known.into_iter().find(|status| status.as_str() == self.status).ok_or(Unreadable)?;
-        let outcome = Outcome {
+        Ok(Outcome {
             status,
             device: self.device.as_deref().map(device).transpose()?,
             output: self.output.into(),
@@ -304,8 +314,7 @@ impl Restore for StoredOutcome {
             why: self.why,
             written: Written::Durable,
             speed: self.speed.map(Speed::from),
-        };
-        Ok(Record::Outcome { task: task(&self.task)?, outcome })
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The store over a disk that forgets what was not synced, fills up, and is damaged.
 
+mod decisions;
 mod disk;
 mod files;
 mod records;
@@ -25,7 +26,7 @@ fn then() -> SystemTime {
 }
 
 fn opened(disk: &Disk, options: StoreOptions) -> (RedbStore, Notices) {
-    RedbStore::over(Box::new(disk.clone()), Path::new("store.redb"), options, then).unwrap()
+    RedbStore::over(Box::new(disk.clone()), Path::new("store.redb"), options, Box::new(then)).unwrap()
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -199,7 +200,7 @@ fn the_latest_word_on_a_pause_counts() {
 #[test]
 fn the_oldest_goes_when_there_is_too_much() {
     let disk = Disk::default();
-    let limits = StoreLimits { ended: 3, ended_bytes: 100, forgotten: 2 };
+    let limits = StoreLimits { ended: 3, ended_bytes: 100, decisions: 2, forgotten: 2 };
     let (store, _notices) = opened(&disk, StoreOptions { limits, ..StoreOptions::default() });
     for number in 0..5 {
         let name = format!("t{number}");
@@ -229,7 +230,7 @@ fn a_file_that_is_much_longer_than_what_it_holds_is_made_shorter() {
     }
     drop(store);
     let long = disk.bytes().len();
-    let limits = StoreLimits { ended: 1, ended_bytes: 1 << 20, forgotten: 1 };
+    let limits = StoreLimits { ended: 1, ended_bytes: 1 << 20, decisions: 1, forgotten: 1 };
     let options = StoreOptions { limits, ..StoreOptions::default() };
     let (store, _notices) = opened(&disk, options);
     run(store.write(vec![task("last")])).unwrap();
@@ -248,7 +249,8 @@ fn what_is_old_goes_and_a_clock_that_was_set_back_makes_nothing_old() {
     let disk = Disk::default();
     let medium = || Box::new(disk.clone());
     let options = StoreOptions::default();
-    let (store, _notices) = RedbStore::over(medium(), Path::new("store.redb"), options, wall).unwrap();
+    let (store, _notices) =
+        RedbStore::over(medium(), Path::new("store.redb"), options, Box::new(wall)).unwrap();
     run(store.write(vec![task("t1"), outcome("t1", "x"), task("t2")])).unwrap();
     let age = |store: &RedbStore| run(store.load()).unwrap().records.last().unwrap().1;
     NOW.store(BEGINNING + 60, Ordering::Relaxed);
@@ -315,7 +317,7 @@ fn rows_that_cannot_be_read_set_the_file_aside_and_the_others_go_on() {
     let (store, _notices) = opened(&disk, StoreOptions::default());
     run(store.write(vec![task("t1"), task("t2")])).unwrap();
     drop(store);
-    disk::spoil_row(&disk, "t1");
+    disk::spoil_row(&disk, "tasks", "t1");
     let before = disk.bytes();
     let (store, mut notices) = opened(&disk, StoreOptions::default());
     let said = notices.already().unwrap();

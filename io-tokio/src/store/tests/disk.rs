@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Builder, StorageBackend, TableDefinition};
+use redb::{Builder, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use crate::store::medium::{Bytes, Medium, in_memory};
 
@@ -161,13 +161,28 @@ impl Medium for Disk {
     }
 }
 
-/// Puts something into a row that no version of this program wrote.
-pub(super) fn spoil_row(disk: &Disk, task: &str) {
+type Table<'a> = TableDefinition<'a, &'static str, &'static [u8]>;
+
+fn change(disk: &Disk, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = Builder::new().create_with_backend(disk.clone()).unwrap();
     let transaction = database.begin_write().unwrap();
-    {
-        let tasks: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
-        transaction.open_table(tasks).unwrap().insert(task, b"{\"number\": 1, \"rec".as_slice()).unwrap();
-    }
+    change(&transaction);
     transaction.commit().unwrap();
+}
+
+/// Puts something into a row that no version of this program wrote.
+pub(super) fn spoil_row(disk: &Disk, table: &str, task: &str) {
+    change(disk, |transaction| {
+        let mut table = transaction.open_table(Table::new(table)).unwrap();
+        table.insert(task, b"{\"number\": 1, \"rec".as_slice()).unwrap();
+    });
+}
+
+/// The names of a table's rows, as the disk has them now.
+pub(super) fn rows(disk: &Disk, table: &str) -> Vec<String> {
+    let copy = in_memory(&disk.bytes()).unwrap();
+    let database = Builder::new().create_with_backend(copy).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let table = transaction.open_table(Table::new(table)).unwrap();
+    table.iter().unwrap().map(|row| row.unwrap().0.value().to_owned()).collect()
 }

@@ -5,11 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bidmesh_core::input::Written;
+use bidmesh_core::outbox::Record;
 use redb::{Database, TableDefinition, WriteTransaction};
 
+use super::decisions::decision;
 use super::records::{award, forgotten, kept, outcome, started, task, without_prompts};
 use super::{records_of, run};
-use crate::store::books::{Books, Bounds, FORMAT, MIGRATIONS, Migration, Trouble};
+use crate::store::books::{Books, Bounds};
+use crate::store::format::{FORMAT, MIGRATIONS, Migration, Trouble};
 use crate::store::medium::{Medium, OnDisk};
 use crate::store::{RedbStore, Store, StoreOptions};
 
@@ -34,7 +37,7 @@ impl Folder {
         self.0.path().join("store.redb")
     }
 
-    fn with(records: Vec<bidmesh_core::outbox::Record>) -> Self {
+    fn with(records: Vec<Record>) -> Self {
         let folder = Self::new();
         let (store, _notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
         run(store.write(records)).unwrap();
@@ -51,7 +54,7 @@ impl Folder {
     }
 }
 
-fn records_of_a_file() -> Vec<bidmesh_core::outbox::Record> {
+fn records_of_a_file() -> Vec<Record> {
     vec![
         task("task_open"),
         award("task_open", 1),
@@ -62,8 +65,11 @@ fn records_of_a_file() -> Vec<bidmesh_core::outbox::Record> {
         outcome("task_over", "an answer\nof two lines"),
         forgotten("task_taken.1.abcde"),
         started("task_runs.1.abcde"),
+        PAUSED,
     ]
 }
+
+const PAUSED: Record = Record::Paused { during: None };
 
 /// Writes the file of the upgrade test: once for each format, by the version that introduces it.
 #[test]
@@ -73,6 +79,7 @@ fn write_the_file_of_this_format() {
     assert!(!path.exists(), "it is there, and stays as it is");
     let (store, _notices) = RedbStore::open(path, StoreOptions::default()).unwrap();
     run(store.write(records_of_a_file())).unwrap();
+    run(store.write_with(Vec::new(), vec![decision("task_over", "an answer\nof two lines")])).unwrap();
 }
 
 #[test]
@@ -91,13 +98,19 @@ fn a_file_of_each_format_can_be_read_and_written() {
             forgotten("task_taken.1.abcde"),
         ];
         if format >= 2 {
-            expected.push(started("task_runs.1.abcde"));
+            expected.extend([started("task_runs.1.abcde"), PAUSED]);
         }
         assert_eq!(records_of(run(store.load()).unwrap()), expected, "format {format}");
         run(store.write(vec![outcome("task_open", "late"), started("new"), kept("task_runs.1.abcde")]))
             .unwrap();
+        // The first format had no decision records.
+        let task_over = decision("task_over", "an answer\nof two lines");
+        let there = if format >= 2 { vec![task_over.clone()] } else { Vec::new() };
+        assert_eq!(run(store.decisions()).unwrap(), there);
+        run(store.write_with(Vec::new(), vec![task_over.clone()])).unwrap();
         drop(store);
         let (store, _notices) = RedbStore::open(folder.file(), StoreOptions::default()).unwrap();
+        assert_eq!(run(store.decisions()).unwrap(), [task_over]);
         let records = records_of(run(store.load()).unwrap());
         assert!(records.contains(&outcome("task_open", "late")) && records.contains(&started("new")));
         assert!(
@@ -141,7 +154,13 @@ fn an_earlier_format_is_brought_up_step_by_step_or_not_at_all() {
         |_| Err(redb::Error::Io(std::io::ErrorKind::StorageFull.into())),
     ];
     let folder = Folder::with(vec![task("t1")]);
-    let bounds = Bounds { ended: 9, ended_bytes: 99, forgotten: 9, age: std::time::Duration::from_secs(9) };
+    let bounds = Bounds {
+        ended: 9,
+        ended_bytes: 99,
+        decisions: 9,
+        forgotten: 9,
+        age: std::time::Duration::from_secs(9),
+    };
     let open = |further: &[Migration]| {
         let medium = OnDisk { path: folder.file(), sync: true };
         let migrations = [MIGRATIONS, further].concat();

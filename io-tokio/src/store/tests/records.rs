@@ -136,11 +136,11 @@ fn text() -> impl Strategy<Value = std::sync::Arc<str>> {
     any::<String>().prop_map(Into::into)
 }
 
-fn device_id() -> impl Strategy<Value = DeviceId> {
+pub(super) fn device_id() -> impl Strategy<Value = DeviceId> {
     "[A-Za-z0-9_-]{1,64}".prop_map(|name| device(&name))
 }
 
-fn task_id() -> impl Strategy<Value = TaskId> {
+pub(super) fn task_id() -> impl Strategy<Value = TaskId> {
     "task_[a-z0-9]{13}".prop_map(|name| TaskId::new(&name).unwrap())
 }
 
@@ -207,7 +207,7 @@ fn any_award() -> impl Strategy<Value = Record> {
     )
 }
 
-fn any_outcome() -> impl Strategy<Value = Record> {
+pub(super) fn any_outcome() -> impl Strategy<Value = Record> {
     let status = prop_oneof![
         Just(OutcomeStatus::Completed),
         Just(OutcomeStatus::Failed),
