@@ -1,6 +1,7 @@
 //! Signs of life to bidmesh peers that have been told nothing for a while. HELLO is the heartbeat: it needs no answer.
 //!
-//! Anything that a peer was told is as good, so a peer is looked at once a period and told only if nothing was.
+//! Anything that a peer was told is as good, so a peer is looked at once a period and told only if nothing was, or if it
+//! is silent itself.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -97,8 +98,10 @@ impl Peers {
             let Some(peer) = self.book.get_mut(&device) else { continue };
             peer.beat = None;
             let wait = period(&device, peer, &self.rules);
-            // Whatever it was told meanwhile was a sign of life, too.
-            let next = peer.told.map(|told| told + wait).filter(|next| *next > now);
+            // Whatever it was told meanwhile was a sign of life, too. But who says nothing may have been told something
+            // wrong about this device, and only HELLO says where this one is.
+            let told = peer.told.filter(|_| !peer.suspect());
+            let next = told.map(|told| told + wait).filter(|next| *next > now);
             if next.is_none() {
                 due.push(device.clone());
             }
