@@ -7,7 +7,7 @@
 mod bar;
 mod lines;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ pub async fn run(shared: &Shared, output: &Output, ask: &Ask, file: &Path) -> Re
     let limit = usize::from(ask.batch.in_flight.unwrap_or(IN_FLIGHT));
     // From here on one that is away is waited for.
     let _: Status = session.client().get("/v1/status").await?;
-    let open = RefCell::default();
+    let open = Open::default();
     let running = Running::new(session.client(), output, &open, prompts);
     let result = running.finish(limit, &mut signals).await;
     session.close().await;
@@ -112,13 +112,20 @@ impl Prompt {
 /// How a prompt of the file ended.
 type Ended = (Prompt, Result<OutcomeView, Failure>);
 
+/// What the device has and has not ended yet.
+#[derive(Default)]
+struct Open {
+    tasks: RefCell<BTreeSet<String>>,
+    /// The batch is interrupted: whatever the device takes on from now on is cancelled as well.
+    cancelling: Cell<bool>,
+}
+
 /// A batch on its way.
 struct Running<'a> {
     client: &'a Client,
     output: &'a Output,
     waiting: VecDeque<Prompt>,
-    /// Tasks that are open now.
-    open: &'a RefCell<BTreeSet<String>>,
+    open: &'a Open,
     bar: Bar,
     begun: Instant,
     all: usize,
@@ -127,12 +134,7 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn new(
-        client: &'a Client,
-        output: &'a Output,
-        open: &'a RefCell<BTreeSet<String>>,
-        mut prompts: Vec<Prompt>,
-    ) -> Self {
+    fn new(client: &'a Client, output: &'a Output, open: &'a Open, mut prompts: Vec<Prompt>) -> Self {
         // The device orders what it has; what it has not yet got is ordered here.
         prompts.sort_by_key(|prompt| std::cmp::Reverse(prompt.submit.priority.unwrap_or(5)));
         let all = prompts.len();
@@ -171,7 +173,8 @@ impl<'a> Running<'a> {
         self.bar.clear();
         self.output.note("cancelling what is open; the same command goes on with the rest later");
         let cancelled = async {
-            let tasks = open.take();
+            open.cancelling.set(true);
+            let tasks = open.tasks.take();
             for task in &tasks {
                 // If it is not open any more, its outcome is on the way.
                 let _ = client.delete(&format!("/v1/tasks/{}", in_path(task)?)).await;
@@ -240,7 +243,7 @@ impl<'a> Running<'a> {
 }
 
 /// One prompt to its outcome.
-async fn one(client: &Client, open: &RefCell<BTreeSet<String>>, prompt: Prompt) -> Ended {
+async fn one(client: &Client, open: &Open, prompt: Prompt) -> Ended {
     let mut round = 0;
     loop {
         let submit = Submit { key: Some(format!("{}.{round}", prompt.key)), ..prompt.submit.clone() };
@@ -257,21 +260,21 @@ async fn one(client: &Client, open: &RefCell<BTreeSet<String>>, prompt: Prompt) 
 }
 
 /// The outcome, and whether the task is one of an earlier time.
-async fn to_outcome(
-    client: &Client,
-    open: &RefCell<BTreeSet<String>>,
-    submit: Submit,
-) -> Result<(OutcomeView, bool), Failure> {
+async fn to_outcome(client: &Client, open: &Open, submit: Submit) -> Result<(OutcomeView, bool), Failure> {
     let mut watch = Watch::of_known_device(client, submit);
     let mut joined = None;
     loop {
         match watch.next().await? {
             Seen::Heard(Heard::Admitted(admitted)) => {
                 joined.get_or_insert(admitted.joined);
-                open.borrow_mut().insert(admitted.task_id);
+                if open.cancelling.get() {
+                    // It was on its way to the device when everything else was cancelled.
+                    let _ = client.delete(&format!("/v1/tasks/{}", in_path(&admitted.task_id)?)).await;
+                }
+                open.tasks.borrow_mut().insert(admitted.task_id);
             }
             Seen::Heard(Heard::Outcome(outcome)) => {
-                open.borrow_mut().remove(&outcome.task_id);
+                open.tasks.borrow_mut().remove(&outcome.task_id);
                 return Ok((outcome, joined == Some(true)));
             }
             Seen::Heard(Heard::Text(_) | Heard::BrokenOff(_)) | Seen::Away => {}
