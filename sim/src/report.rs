@@ -28,6 +28,7 @@ pub const EXPECTED: [&str; 57] = [
     "a run is handed back",
     "a shell device asks",
     "a slow attempt is hedged",
+    "clients of one device take turns",
     "a submission is refused: client full",
     "a submission is refused: not durable",
     "a submission is refused: queue full",
