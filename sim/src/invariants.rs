@@ -15,11 +15,12 @@ use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 mod bids;
 mod books;
 mod person;
+mod turns;
 
 pub use books::{Award, Peer, Task, View};
 
 /// Each rule that a world checks, in one line.
-pub const RULES: [(&str, &str); 26] = [
+pub const RULES: [(&str, &str); 27] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
     ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
@@ -55,6 +56,10 @@ pub const RULES: [(&str, &str); 26] = [
     ("L6", "without faults a task costs few messages"),
     ("L8", "a device answers or ignores every question at once, whatever it runs"),
     ("L9", "with heartbeats every device knows after ten quiet minutes which of its peers are there"),
+    (
+        "L10",
+        "clients of one device take turns: none is passed over, prompts of one priority and age compared",
+    ),
 ];
 
 /// A rule that does not hold.
@@ -164,8 +169,10 @@ impl Oracle {
     pub fn before(&mut self, node: usize, now: Time, input: &Input) {
         self.views[node].current_bid = None;
         self.views[node].current_question = None;
+        self.views[node].turns.tick(now);
         match input {
             Input::Submit(submission) => {
+                self.views[node].turns.submitted(submission.ticket);
                 self.views[node].tickets.insert(submission.ticket, submission.clone());
             }
             Input::Received { source, message: Ok(decoded) } => {
@@ -193,6 +200,7 @@ impl Oracle {
                 self.views[node].failed_sends.remove(send);
             }
             Input::Cancel { task } => {
+                self.views[node].turns.left(task);
                 if let Some(book) = self.views[node].tasks.get_mut(task)
                     && book.finished == 0
                 {
@@ -205,7 +213,15 @@ impl Oracle {
             Input::SensorsRead(sensors) => self.views[node].sensors = *sensors,
             Input::Pause { during } => self.views[node].paused = during.is_none(),
             Input::Resume => self.views[node].paused = false,
-            Input::Reconfigured(config) => self.views[node].config = (**config).clone(),
+            Input::Reconfigured(config) => {
+                let view = &mut self.views[node];
+                if config.timing.ageing != view.config.timing.ageing {
+                    view.turns.doubt();
+                }
+                view.config = (**config).clone();
+            }
+            // No auction opens any more, and what is attached ends.
+            Input::Shutdown { .. } => self.views[node].turns.forget(),
             _ => {}
         }
     }
@@ -338,6 +354,14 @@ impl Oracle {
                 let view = &mut self.views[node];
                 let book = view.tasks.entry(task.clone()).or_insert_with(|| Task::relayed(&view.config));
                 book.open(now);
+                let verdict = view.turns.opened(task, view.config.timing.ageing);
+                if verdict.competed {
+                    self.mark("clients of one device take turns");
+                }
+                if let Some(unfair) = verdict.unfair {
+                    let id = self.views[node].id.clone();
+                    self.violate("L10", || format!("{id}: {unfair}"));
+                }
             }
             Event::BidTaken { task, from } => {
                 self.bids += 1;

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bidmesh_core::Event;
+use bidmesh_core::id::TaskId;
 use serde::Serialize;
 
 use crate::world::link::Passage;
@@ -60,6 +61,19 @@ struct Stretch {
     lines: Vec<String>,
 }
 
+/// A prompt, for the list beside the drawing.
+#[derive(Debug, Serialize)]
+struct Asked {
+    task: String,
+    lane: usize,
+    /// When its first auction opened; or, if none did, when it ended.
+    from: f64,
+    to: Option<f64>,
+    /// Missing while nobody was told how it ended.
+    status: Option<&'static str>,
+    attempts: u32,
+}
+
 /// What is drawn.
 #[derive(Debug, Serialize)]
 pub(crate) struct Page {
@@ -69,6 +83,10 @@ pub(crate) struct Page {
     arrows: Vec<Arrow>,
     left_out: usize,
     boxes: Vec<Stretch>,
+    prompts: Vec<Asked>,
+    /// Where each prompt of a lane stands in that list.
+    #[serde(skip)]
+    asked: BTreeMap<(usize, String), usize>,
     /// Stretches that have not ended, by lane and name.
     #[serde(skip)]
     open: BTreeMap<(usize, String), usize>,
@@ -83,6 +101,8 @@ impl Page {
             arrows: Vec::new(),
             left_out: 0,
             boxes: Vec::new(),
+            prompts: Vec::new(),
+            asked: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }
@@ -122,6 +142,7 @@ impl Page {
     pub(crate) fn event(&mut self, lane: usize, at: Duration, event: &Event) {
         match event {
             Event::Opened { task, asked } => {
+                self.prompt(lane, task, at);
                 self.close(lane, format!("auction {task}"), at, "another auction");
                 self.open(lane, "auction", format!("auction {task}"), at);
                 self.add(lane, &format!("auction {task}"), format!("{asked} devices are asked"));
@@ -134,6 +155,7 @@ impl Page {
                 self.add(lane, &format!("auction {task}"), line);
             }
             Event::Awarded { task, to, attempt, why } => {
+                self.prompt(lane, task, at).attempts += 1;
                 self.close(lane, format!("auction {task}"), at, why);
                 self.open(lane, "attempt", format!("attempt {attempt} of {task} at {to}"), at);
             }
@@ -148,6 +170,8 @@ impl Page {
                 self.close(lane, format!("auction {task}"), at, "everybody is busy: it rests")
             }
             Event::Finished { task, status } => {
+                let asked = self.prompt(lane, task, at);
+                (asked.to, asked.status) = (Some(at.as_secs_f64()), Some(status.as_str()));
                 let end = format!("the task is over: {}", status.as_str());
                 let name = task.to_string();
                 let ended = self.open.keys().filter(|(of, what)| *of == lane && what.contains(&name));
@@ -166,6 +190,18 @@ impl Page {
             Event::Ignored { .. } | Event::Declined { .. } => {}
             other => self.mark(lane, at, Mark::Dot, &short(&format!("{other:?}"))),
         }
+    }
+
+    /// The entry of a prompt; a new one if it was not heard of.
+    fn prompt(&mut self, lane: usize, task: &TaskId, at: Duration) -> &mut Asked {
+        let task = task.to_string();
+        let next = self.prompts.len();
+        let number = *self.asked.entry((lane, task.clone())).or_insert(next);
+        if number == next {
+            let from = at.as_secs_f64();
+            self.prompts.push(Asked { task, lane, from, to: None, status: None, attempts: 0 });
+        }
+        &mut self.prompts[number]
     }
 
     fn open(&mut self, lane: usize, what: &'static str, name: String, at: Duration) {
@@ -217,7 +253,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bidmesh_core::id::{DeviceId, TaskId};
+    use bidmesh_core::id::DeviceId;
     use bidmesh_core::outbox::OutcomeStatus;
 
     #[test]
@@ -231,6 +267,8 @@ mod tests {
         let status = OutcomeStatus::Nobody;
         page.event(0, 3 * second, &Event::Finished { task, status });
         assert_eq!((page.boxes[0].to, page.boxes[0].lines.len()), (Some(3.0), 3));
+        let asked = &page.prompts[0];
+        assert_eq!((asked.from, asked.to, asked.status), (1.0, Some(3.0), Some(status.as_str())));
         let passage = Passage { arrives: vec![second], cut: None, told_after: second, told: None };
         page.arrow(0, 0, second, &passage, "TEXT".into(), "</script><script>alert(1)".into());
         let html = page.html("no rule was broken", 4 * second);

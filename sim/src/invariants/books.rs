@@ -10,6 +10,8 @@ use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Bid, Body, Capacity, Reason, Text};
 use bidmesh_core::{Config, Submission, Time};
 
+use super::turns::Turns;
+
 /// What the oracle knows of a device.
 #[derive(Debug)]
 pub struct View {
@@ -51,6 +53,8 @@ pub struct View {
     pub(super) paused: bool,
     /// When it woke from sleep last.
     pub(super) woke: Option<Time>,
+    /// Whose turn it is.
+    pub(super) turns: Turns,
 }
 
 /// What a device has heard of another.
@@ -152,6 +156,7 @@ impl View {
             sensors: Sensors::default(),
             paused: false,
             woke: None,
+            turns: Turns::default(),
         }
     }
 
@@ -180,6 +185,7 @@ impl View {
         self.answered.clear();
         self.peers.clear();
         (self.sensors, self.paused, self.woke) = (Sensors::default(), false, None);
+        self.turns.restart();
         self.sends.clear();
         self.failed_sends.clear();
         self.begun.clear();

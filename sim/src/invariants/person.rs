@@ -54,6 +54,7 @@ impl Oracle {
             Some(known) if submission.key.is_some() => known.joined += 1,
             Some(_) => self.violate("S1", || format!("{task} is admitted twice")),
             None => {
+                view.turns.admitted(task, submission);
                 let book = Task::submitted(submission, &view.config);
                 view.tasks.insert(task.clone(), book);
             }
@@ -173,6 +174,7 @@ impl Oracle {
     pub(super) fn finished(&mut self, node: usize, now: Time, task: &TaskId, status: OutcomeStatus) {
         let view = &mut self.views[node];
         let Some(book) = view.tasks.get_mut(task) else { return };
+        view.turns.left(task);
         book.rest(now);
         book.finished += 1;
         let (finished, active, excused) = (book.finished, book.active, book.excused);
@@ -192,6 +194,7 @@ impl Oracle {
 
     /// The device slept or was held up: its tasks' time has no bound of the mesh's making.
     pub fn excuse(&mut self, node: usize) {
+        self.views[node].turns.forget();
         for task in self.views[node].tasks.values_mut().filter(|task| task.finished == 0) {
             task.excused = true;
         }

@@ -415,6 +415,7 @@ impl World {
                 device.off = true;
             } else if device.off {
                 device.restarts(now);
+                self.draw(self.nodes.len() + shell, Mark::Up, "starts again");
             }
         }
         for node in 0..self.nodes.len() {
@@ -440,9 +441,13 @@ impl World {
                     self.start(node);
                     continue;
                 }
-                Power::Asleep(_) => it.power = Power::On,
+                Power::Asleep(_) => {
+                    it.power = Power::On;
+                    self.draw(node, Mark::Up, "wakes up");
+                }
                 Power::On => {}
             }
+            let it = &self.nodes[node];
             let (sensors, npu) = (it.sensors, it.npu);
             self.feed(node, Input::SensorsRead(sensors));
             self.feed(node, super::executor(true, npu));

@@ -68,6 +68,7 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
+    OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
 
 impl Defect {
@@ -159,7 +160,12 @@ impl Planted {
     /// `false`: the device does not see it at all.
     fn spoil_input(&mut self, input: &mut Input) -> bool {
         match input {
-            Input::Submit(submission) => self.submitted.push(submission.prompts.clone()),
+            Input::Submit(submission) => {
+                self.submitted.push(submission.prompts.clone());
+                if self.defect == Defect::OneClient {
+                    submission.client = None;
+                }
+            }
             Input::SendFailed { send, .. } => self.unforgiven.extend(self.sends.remove(send)),
             Input::SensorsRead(sensors) if self.defect == Defect::NeverRests => {
                 (sensors.battery, sensors.temperature, sensors.minute_of_day) = (None, None, None);
