@@ -84,6 +84,8 @@ pub(crate) struct Task {
     submitted: Time,
     phase: Phase,
     attempts: BTreeMap<u32, Attempt>,
+    /// An auction was opened for it, in this start or an earlier one.
+    had_turn: bool,
     /// The number of the award that was made last.
     last_award: u32,
     accepted_runs: u32,
@@ -312,6 +314,7 @@ impl Orchestrator {
             prompts: submission.prompts,
             phase: Phase::Queued,
             attempts: BTreeMap::new(),
+            had_turn: false,
             last_award: 0,
             accepted_runs: 0,
             fruitless: 0,
@@ -402,7 +405,7 @@ impl Orchestrator {
         for attempt in task.attempts.values() {
             self.awards.remove(&attempt.award);
         }
-        self.clients.remove(&task.client);
+        self.clients.remove(&task.client, task.had_turn);
     }
 
     /// Everything whose time has come, and every auction that may open.

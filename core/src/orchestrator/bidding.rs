@@ -63,7 +63,7 @@ impl Orchestrator {
         let deadline = task.expires.map_or(deadline, |expires| deadline.min(expires));
         let mut auction = Auction::new(ctx.now, deadline);
         // A task that comes back costs its client no further turn.
-        if task.last_award == 0 && task.fruitless == 0 && task.busy_rounds == 0 {
+        if !core::mem::replace(&mut task.had_turn, true) {
             self.clients.turn(&task.client);
         }
         ctx.chronicle.opened(&task.id, ctx.now, &ctx.config.limits);

@@ -37,34 +37,51 @@ pub(crate) struct Clients {
     present: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 struct Share {
     open: usize,
+    /// Those of them that had no turn yet.
+    waiting: usize,
     /// Auctions that were opened for it, and those before it came.
     turns: u64,
 }
 
 impl Clients {
-    /// Another task of this client is open.
+    /// Another task of this client is open and waits for its turn. Turns that others had while none of its tasks waited
+    /// are not made up for.
     pub(crate) fn add(&mut self, client: &Client) {
-        let turns = self.present;
-        self.known.entry(client.clone()).or_insert(Share { open: 0, turns }).open += 1;
+        let present = self.present;
+        let share = self.known.entry(client.clone()).or_default();
+        if share.waiting == 0 {
+            share.turns = share.turns.max(present);
+        }
+        share.open += 1;
+        share.waiting += 1;
     }
 
     /// One of its tasks has ended; without any it is forgotten.
-    pub(crate) fn remove(&mut self, client: &Client) {
+    pub(crate) fn remove(&mut self, client: &Client, had_turn: bool) {
         let Some(share) = self.known.get_mut(client) else { return };
         share.open -= 1;
+        share.waiting -= usize::from(!had_turn);
         if share.open == 0 {
             self.known.remove(client);
         }
     }
 
-    /// An auction was opened for it.
+    /// An auction was opened for it, the first one of a task.
     pub(crate) fn turn(&mut self, client: &Client) {
         if let Some(share) = self.known.get_mut(client) {
             self.present = share.turns;
             share.turns += 1;
+            share.waiting -= 1;
+        }
+    }
+
+    /// One of its tasks had its turn in an earlier start.
+    pub(crate) fn had_turn(&mut self, client: &Client) {
+        if let Some(share) = self.known.get_mut(client) {
+            share.waiting -= 1;
         }
     }
 
@@ -80,6 +97,11 @@ impl Clients {
 
     pub(crate) fn total(&self) -> usize {
         self.known.values().map(|share| share.open).sum()
+    }
+
+    /// Tasks that had no turn yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.known.values().map(|share| share.waiting).sum()
     }
 
     /// Without its history (`crate::canonical`): only who is how far ahead matters.
@@ -235,7 +257,12 @@ mod tests {
             clients.ahead(&client(name), fewest)
         };
         clients.add(&client("a"));
-        (0..10).for_each(|_| clients.turn(&client("a")));
+        clients.turn(&client("a"));
+        for _ in 0..9 {
+            clients.add(&client("a"));
+            clients.turn(&client("a"));
+            clients.remove(&client("a"), true);
+        }
         clients.add(&client("b"));
         assert_eq!(
             (ahead(&clients, "a"), ahead(&clients, "b")),
@@ -244,10 +271,24 @@ mod tests {
         );
         clients.turn(&client("b"));
         assert_eq!((ahead(&clients, "a"), ahead(&clients, "b")), (0, 0));
-        clients.remove(&client("a"));
+        clients.remove(&client("a"), true);
         clients.add(&client("a"));
         assert_eq!(ahead(&clients, "a"), 0, "one that comes back brings nothing along");
         assert_eq!((clients.total(), clients.open(&client("a")), clients.open(&None)), (2, 1, 0));
+    }
+
+    #[test]
+    fn whoever_only_runs_something_saves_up_no_turns() {
+        let (mut clients, long, busy) = (Clients::default(), client("long"), client("busy"));
+        clients.add(&long);
+        clients.turn(&long);
+        for _ in 0..20 {
+            clients.add(&busy);
+            clients.turn(&busy);
+        }
+        clients.add(&long);
+        let turns = |client: &Client| clients.known[client].turns;
+        assert_eq!((turns(&long), turns(&busy)), (19, 20), "beside whoever is served");
     }
 
     proptest! {

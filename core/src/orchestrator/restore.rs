@@ -91,6 +91,9 @@ impl Orchestrator {
             // A later award means that the earlier one had been given up.
             self.supersede_quietly(ctx, task, number);
         }
+        if !core::mem::replace(&mut task.had_turn, true) {
+            self.clients.had_turn(&task.client);
+        }
         task.last_award = task.last_award.max(awarded.attempt);
         task.tried.insert(awarded.device.clone());
         task.phase = Phase::Queued;

@@ -101,6 +101,8 @@ impl Orchestrator {
             }
         }
         assert_eq!(self.clients.total(), self.tasks.len(), "each open task is some client's");
+        let waiting = self.tasks.values().filter(|task| !task.had_turn).count();
+        assert_eq!(self.clients.waiting(), waiting, "and waits for its turn until it has had it");
         assert_eq!(self.queue.len(), queued, "nothing else stands in the queue");
     }
 
