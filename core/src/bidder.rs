@@ -225,7 +225,12 @@ impl Bidder {
                 npu: self.executor.npu,
                 capacity,
             };
-            return ctx.notify(from, Body::BidResponse(bid));
+            // The winner's TASK will be in the dialect of this bid. Who asks with the marker reads it and writes so, even
+            // if it asks from where the address book does not know it, so that its marker is not believed there.
+            return match shell {
+                true => ctx.notify(from, Body::BidResponse(bid)),
+                false => ctx.notify_in(Dialect::Bidmesh, from, Body::BidResponse(bid)),
+            };
         };
         ctx.tell(Event::Declined { from: from.clone(), reason: reason.clone() });
         if !shell {

@@ -9,6 +9,7 @@ use crate::mail::Mail;
 use crate::outbox::{Action, Event, Ignored, Outbox, Record, Report, Sequence};
 use crate::peers::Peers;
 use crate::time::Time;
+use crate::wire::Dialect;
 
 /// Who a device is and, where it matters, which start of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,5 +85,12 @@ impl Context<'_> {
     pub(crate) fn notify(&mut self, to: &DeviceId, body: crate::wire::Body) {
         let draft = crate::mail::notice(to, body, self.now, self.config);
         self.post(draft);
+    }
+
+    /// The same, in words of this dialect, whatever the address book takes the peer for.
+    pub(crate) fn notify_in(&mut self, dialect: Dialect, to: &DeviceId, body: crate::wire::Body) {
+        let address = self.peers.get(to).map(|peer| (peer.address, dialect));
+        let draft = crate::mail::notice(to, body, self.now, self.config);
+        self.post(crate::mail::Draft { address, ..draft });
     }
 }
