@@ -114,6 +114,7 @@ impl Scenario {
             config.detection.heartbeat = Duration::ZERO;
         }
         plan.config = config;
+        plan.varied.all_able = true;
         plan.storm = Duration::from_secs(60);
         let spread = if self.name == "two-orchestrators" { 0 } else { 4 };
         plan.asks = asks(seed, self.prompts, spread);

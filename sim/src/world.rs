@@ -361,7 +361,8 @@ impl World {
             };
             let npu = !equal && topology.percent(30) && !worst;
             let phone = if npu { Phone::Npu } else { Phone::draw(&mut topology) };
-            let available = topology.percent(85);
+            // Drawn in any case: what follows stays as it is.
+            let available = topology.percent(85) || self.plan.varied.all_able;
             let address = address(number, 0);
             self.oracle.join(id.clone(), self.plan.config.clone(), stores);
             let device = self.device(number, &id, address, 0, Restored::default());

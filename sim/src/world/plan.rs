@@ -101,11 +101,14 @@ pub struct Varied {
     pub last_is_worst: bool,
     /// Loads stay as they are.
     pub steady: bool,
+    /// Each device can run prompts.
+    pub all_able: bool,
 }
 
 impl Varied {
     /// Nothing.
-    pub const NOTHING: Self = Self { links: 0, letter: 'D', last_is_worst: false, steady: false };
+    pub const NOTHING: Self =
+        Self { links: 0, letter: 'D', last_is_worst: false, steady: false, all_able: false };
 }
 
 impl Plan {
