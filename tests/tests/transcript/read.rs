@@ -176,6 +176,7 @@ pub(super) fn input(words: &[String], names: &Names) -> Result<Input, String> {
         "pause" => Input::Pause { during: first.map(|time| duration(time)).transpose()? },
         "resume" => Input::Resume,
         "shutdown" => Input::Shutdown { within: duration(first.ok_or("a time is missing")?)? },
+        "moved" if first.is_some_and(|word| word == "nowhere") => Input::AddressChanged(None),
         "moved" => {
             Input::AddressChanged(Some(first.and_then(|a| a.parse().ok()).ok_or("an address is missing")?))
         }
