@@ -90,6 +90,10 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "decision_lines" => limits.decision_lines = number()?,
             "pieces" => limits.pieces = number()?,
             "slots" => config.work.slots = small()?,
+            "battery_min" => {
+                let least = value.parse().ok().and_then(bidmesh_core::load::Percent::new);
+                config.work.battery_min = least.ok_or("0 to 100")?;
+            }
             "hours" => config.work.hours = value.parse().map_err(|_| "no hours")?,
             "at_limit" => {
                 config.work.at_limit = if value == "hand_back" { AtLimit::HandBack } else { AtLimit::Finish };
