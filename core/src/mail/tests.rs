@@ -178,6 +178,21 @@ fn what_may_have_been_read_is_not_said_again() {
 }
 
 #[test]
+fn a_hello_shares_its_tries_with_the_questions_behind_it_alone() {
+    let mut office = Office::new();
+    let first = office.say(SHELL, 5_000).unwrap();
+    office.ask(SHELL).unwrap();
+    office.say(SHELL, 5_000).unwrap();
+    office.delivered(first);
+    office.say(SHELL, 5_000).unwrap();
+    assert_eq!(office.flying.len(), 1, "the HELLO that the question needs");
+    assert_eq!((office.fates.get(&2), office.fates.get(&3)), (None, None), "nobody tried to say them yet");
+    let hello = *office.flying.keys().next().unwrap();
+    office.failed(hello, SendFailure::Refused);
+    assert_eq!((office.fates.get(&2), office.fates.get(&3)), (None, None), "nobody refused them");
+}
+
+#[test]
 fn a_driver_that_says_nothing_leaves_nobody_waiting() {
     let mut office = Office::new();
     office.say(SHELL, 2_000).unwrap();

@@ -62,6 +62,20 @@ fn a_new_start_has_a_rhythm_of_its_own() {
 }
 
 #[test]
+fn a_shell_device_may_be_at_work_for_as_long_as_a_task_may_take_there() {
+    let mut peers = known(&["S"]);
+    peers.heard(&id("S"), at(0));
+    let timing = Timing::default();
+    for (millis, busy) in [(1, true), (299_999, true), (300_000, false)] {
+        assert_eq!(
+            peers.get(&id("S")).map(|peer| peer.shell_busy(at(millis), &timing)),
+            Some(busy),
+            "{millis}"
+        );
+    }
+}
+
+#[test]
 fn an_idle_peer_leaves_nothing_to_wait_for() {
     let mut peers = known(&["B"]);
     let timing = Timing::default();
