@@ -193,6 +193,21 @@ fn a_hello_shares_its_tries_with_the_questions_behind_it_alone() {
 }
 
 #[test]
+fn a_device_that_was_removed_is_asked_nothing_and_told_what_else_was_to_be_said() {
+    let mut office = Office::new();
+    let said = office.say(BIDMESH, 5_000).unwrap();
+    let other = office.ask(SHELL).unwrap();
+    let question = office.ask(BIDMESH).unwrap();
+    assert_eq!(office.flying.len(), 3, "a HELLO to each");
+    office.with(|mail, post| mail.removed(post, &id(BIDMESH)));
+    let left: Vec<&str> = office.flying.values().map(DeviceId::as_str).collect();
+    assert_eq!(left, [BIDMESH, SHELL], "its HELLO flies no more");
+    assert!(office.flying.contains_key(&said));
+    let open = office.mail.open();
+    assert!(open.contains(&other) && !open.contains(&question), "{open:?}");
+}
+
+#[test]
 fn a_driver_that_says_nothing_leaves_nobody_waiting() {
     let mut office = Office::new();
     office.say(SHELL, 2_000).unwrap();
