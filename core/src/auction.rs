@@ -325,6 +325,17 @@ mod tests {
     }
 
     #[test]
+    fn patience_that_ends_as_the_device_wakes_from_sleep_is_fresh() {
+        for (asleep_until, over_at) in [(1000, 2000), (5000, 6000), (999, 1000)] {
+            let mut auction = open(&[("B", 1000), ("C", 1000)]);
+            auction.answer(&id("B"), bid(), true);
+            auction.grace(at(asleep_until), Duration::from_secs(1));
+            assert!(!auction.advance(at(over_at - 1)), "{asleep_until}");
+            assert!(auction.advance(at(over_at)), "{asleep_until}");
+        }
+    }
+
+    #[test]
     fn a_closed_port_is_waited_for_a_second() {
         let mut auction = open(&[("B", 100), ("S", 3000)]);
         auction.answer(&id("B"), bid(), true);

@@ -162,7 +162,25 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Hours>(), Err(NoHours), "{text}");
         }
+        assert!(["0:00-1:00"; 16].join(",").parse::<Hours>().is_ok());
         assert!(["0:00-1:00"; 17].join(",").parse::<Hours>().is_err());
+    }
+
+    #[test]
+    fn what_is_to_be_written_instead_can_be_read() {
+        let told = NoHours.to_string();
+        let examples: Vec<&str> = told.split('`').skip(1).step_by(2).collect();
+        assert_eq!(examples.len(), 3, "{told}");
+        for example in examples {
+            assert!(example.parse::<Hours>().is_ok(), "{example}");
+        }
+    }
+
+    #[test]
+    fn a_minute_is_counted_from_midnight() {
+        for (text, value) in [("00:00", 0), ("00:59", 59), ("7:30", 450), ("23:59", 1_439)] {
+            assert_eq!(text.parse::<MinuteOfDay>().map(MinuteOfDay::value), Ok(value), "{text}");
+        }
     }
 
     proptest! {

@@ -152,3 +152,16 @@ pub struct Usage {
     /// How many it may hold.
     pub limit: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_health_is_called_what_it_is_called_in_json() {
+        use Health::{Alive, Back, Busy, Gone, New, Suspect};
+        for health in [New, Alive, Busy, Suspect, Gone, Back] {
+            assert_eq!(serde_json::to_value(health).unwrap(), health.as_str());
+        }
+    }
+}

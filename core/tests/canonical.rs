@@ -12,6 +12,7 @@ use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{BootId, DeviceId};
 use bidmesh_core::input::{Executor, RunOutcome, Written};
 use bidmesh_core::restore::Restored;
+use bidmesh_core::snapshot::Health;
 use bidmesh_core::wire::{Body, Decoded, Marker, Message, Repairs, TaskOrder};
 use bidmesh_core::{Action, Config, Device, Identity, Input, Outbox, Submission, Time};
 
@@ -24,9 +25,13 @@ struct Played {
 
 impl Played {
     fn new() -> Self {
-        let me = Identity { device: id("A"), address: Some(address(1)) };
         // A heartbeat is always pending.
-        let config = Config { detection: Detection::OFF, ..Config::default() };
+        Self::with(Detection::OFF)
+    }
+
+    fn with(detection: Detection) -> Self {
+        let me = Identity { device: id("A"), address: Some(address(1)) };
+        let config = Config { detection, ..Config::default() };
         let device = Device::new(me, Seed::from(1), config, Restored::default());
         let mut played = Self { device, now: Duration::ZERO, runs: Vec::new() };
         played.input(Input::PeersEdited(vec![(id("B"), address(2))]));
@@ -94,6 +99,11 @@ fn order(award: &str) -> Body {
         task_type: None,
         bid: None,
     })
+}
+
+fn anonymous_order() -> Body {
+    let Body::Task(order) = order("t.1.x") else { panic!("it is one") };
+    Body::Task(TaskOrder { award: None, ..order })
 }
 
 fn ends(played: &mut Played) {
@@ -216,4 +226,51 @@ fn a_hello_that_was_answered_a_short_while_ago_is_not_answered_again() {
             "after {pause} s, without its history"
         );
     }
+}
+
+#[test]
+fn a_heartbeat_is_due_when_it_was() {
+    let mut played = Played::with(Detection::default());
+    played.told(Body::Hello(address(2).into()));
+    played.wait(Duration::from_secs(5));
+    let canonical = played.canonical().device;
+    canonical.check();
+    let now = Time::from_start(played.now);
+    let due = played.device.deadline().map(|(at, why)| (at.since(now), why));
+    assert_eq!(due.map(|(_, why)| why), Some("a peer may be due a sign of life"));
+    assert_eq!(canonical.deadline().map(|(at, why)| (at.since(Canonical::PRESENT), why)), due);
+}
+
+#[test]
+fn a_peer_is_gone_when_it_would_have_been() {
+    let mut played = Played::with(Detection::default());
+    played.told(Body::Hello(address(2).into()));
+    for _ in 0..4 {
+        played.wait(Duration::from_secs(200));
+        played.told(Body::Hello(address(2).into()));
+    }
+    played.wait(Duration::from_secs(500));
+    let mut other = Played { device: played.canonical().device, ..Played::with(Detection::default()) };
+    other.now = Canonical::PRESENT.since_start();
+    let health = |played: &Played| played.device.snapshot(Time::from_start(played.now)).peers[0].health;
+    for _ in 0..60 {
+        assert_eq!(health(&played), health(&other), "{:?} after the last sign of life", played.now);
+        for played in [&mut played, &mut other] {
+            played.wait(Duration::from_secs(5));
+        }
+    }
+    assert_eq!(health(&played), Health::Gone);
+}
+
+#[test]
+fn a_copy_of_a_task_without_an_id_is_known_for_as_long_as_before() {
+    let (mut early, mut late) = (Played::new(), Played::new());
+    late.wait(Duration::from_secs(400));
+    for played in [&mut early, &mut late] {
+        played.told(Body::Hello(address(2).into()));
+        played.told(anonymous_order());
+        ends(played);
+        played.wait(Duration::from_secs(3));
+    }
+    assert_eq!(early.canonical(), late.canonical());
 }

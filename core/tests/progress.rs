@@ -19,6 +19,8 @@ struct Alone {
     run: Option<RunId>,
     /// What the person was shown.
     shown: String,
+    /// How many bytes at a time.
+    parts: Vec<usize>,
 }
 
 impl Alone {
@@ -37,6 +39,7 @@ impl Alone {
                     Action::Report(Report::Text { offset, text, .. }) => {
                         assert_eq!(offset, self.shown.len() as u64, "text has no gaps");
                         self.shown.push_str(&text);
+                        self.parts.push(text.len());
                     }
                     _ => {}
                 }
@@ -49,7 +52,7 @@ impl Alone {
 fn long_text_is_told_in_parts_that_end_between_characters() {
     let me = Identity { device: DeviceId::new("A").unwrap(), address: None };
     let device = Device::new(me, Seed::from(1), Config::default(), Restored::default());
-    let mut alone = Alone { device, now: Time::ZERO, run: None, shown: String::new() };
+    let mut alone = Alone { device, now: Time::ZERO, run: None, shown: String::new(), parts: Vec::new() };
     alone.input(Input::ExecutorChanged(Executor { available: true, ..Executor::default() }));
     alone.input(Input::Submit(Submission::new(1, "hello")));
     let run = alone.run.unwrap();
@@ -61,4 +64,6 @@ fn long_text_is_told_in_parts_that_end_between_characters() {
         alone.input(Input::Wake);
     }
     assert!(alone.shown == text, "{} of {} bytes were shown", alone.shown.len(), text.len());
+    assert!(alone.parts.iter().all(|bytes| *bytes <= 256 * 1024), "no part is too long: {:?}", alone.parts);
+    assert_eq!(alone.parts.len(), 3, "and none shorter than it must be: {:?}", alone.parts);
 }

@@ -67,8 +67,10 @@ impl Restarted {
         device.handle(Time::ZERO, Input::PeersEdited(vec![(id("B"), address(2))]), &mut out);
         device.check();
         assert!(!out.actions.iter().any(|action| matches!(action, Action::Persist { .. })), "not yet");
+        assert!(device.has_past());
         device.handle(Time::ZERO, Input::Wake, &mut out);
         device.check();
+        assert!(!device.has_past(), "it is taken up");
         Self { device, out }
     }
 

@@ -178,6 +178,36 @@ fn what_may_have_been_read_is_not_said_again() {
 }
 
 #[test]
+fn a_hello_shares_its_tries_with_the_questions_behind_it_alone() {
+    let mut office = Office::new();
+    let first = office.say(SHELL, 5_000).unwrap();
+    office.ask(SHELL).unwrap();
+    office.say(SHELL, 5_000).unwrap();
+    office.delivered(first);
+    office.say(SHELL, 5_000).unwrap();
+    assert_eq!(office.flying.len(), 1, "the HELLO that the question needs");
+    assert_eq!((office.fates.get(&2), office.fates.get(&3)), (None, None), "nobody tried to say them yet");
+    let hello = *office.flying.keys().next().unwrap();
+    office.failed(hello, SendFailure::Refused);
+    assert_eq!((office.fates.get(&2), office.fates.get(&3)), (None, None), "nobody refused them");
+}
+
+#[test]
+fn a_device_that_was_removed_is_asked_nothing_and_told_what_else_was_to_be_said() {
+    let mut office = Office::new();
+    let said = office.say(BIDMESH, 5_000).unwrap();
+    let other = office.ask(SHELL).unwrap();
+    let question = office.ask(BIDMESH).unwrap();
+    assert_eq!(office.flying.len(), 3, "a HELLO to each");
+    office.with(|mail, post| mail.removed(post, &id(BIDMESH)));
+    let left: Vec<&str> = office.flying.values().map(DeviceId::as_str).collect();
+    assert_eq!(left, [BIDMESH, SHELL], "its HELLO flies no more");
+    assert!(office.flying.contains_key(&said));
+    let open = office.mail.open();
+    assert!(open.contains(&other) && !open.contains(&question), "{open:?}");
+}
+
+#[test]
 fn a_driver_that_says_nothing_leaves_nobody_waiting() {
     let mut office = Office::new();
     office.say(SHELL, 2_000).unwrap();

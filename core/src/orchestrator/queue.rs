@@ -185,6 +185,22 @@ mod tests {
 
     const AGEING: Duration = Duration::from_secs(30);
 
+    #[test]
+    fn only_how_far_a_client_is_ahead_tells_two_devices_apart() {
+        let after = |turns: usize, more: usize| {
+            let (mut clients, x, y) = (Clients::default(), Some(Text::from("x")), Some(Text::from("y")));
+            clients.add(&x);
+            (0..turns).for_each(|_| clients.turn(&x));
+            // It begins where x stood before its last turn.
+            clients.add(&y);
+            (0..more).for_each(|_| clients.turn(&x));
+            clients.canonical();
+            clients
+        };
+        assert_eq!(after(1, 0), after(5, 0));
+        assert_ne!(after(1, 0), after(5, 1));
+    }
+
     fn place(submitted: u64, priority: u8, number: u64) -> Place {
         Place::new(
             Time::from_start(Duration::from_secs(submitted)),

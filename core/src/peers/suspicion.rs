@@ -173,6 +173,8 @@ fn time_to_trust(penalty: u32, half_life: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canonical::{Canonical, Numbers};
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn rhythm(gaps: &[u64]) -> Rhythm {
@@ -242,6 +244,35 @@ mod tests {
         assert!(until > at(120) && until < at(320), "{until}");
         assert_eq!(flaps.damped_until(until), None);
         assert!(flaps.left(until, half).abs_diff(TRUSTED_AT) < 20, "{}", flaps.left(until, half));
+    }
+
+    #[test]
+    fn two_returns_alone_damp_nobody() {
+        let half = Duration::from_secs(120);
+        let mut flaps = Flaps::default();
+        flaps.returned(at(5), half);
+        flaps.returned(at(5), half);
+        assert_eq!(flaps.damped_until(at(5)), None, "not even in one moment");
+    }
+
+    #[test]
+    fn a_penalty_that_is_gone_leaves_no_trace_and_one_that_is_not_does() {
+        let half = Duration::from_secs(120);
+        let mut damped = Flaps::default();
+        (0..3).for_each(|second| damped.returned(at(second), half));
+        let canonical = |seconds, half| {
+            let mut flaps = damped;
+            let nothing_open = Numbers { sends: Vec::new(), runs: Vec::new(), sequences: Vec::new() };
+            flaps.canonical(&Renewal::new(at(seconds), nothing_open), half);
+            flaps
+        };
+        assert_eq!(canonical(10_000, half), Flaps::default(), "it came to nothing");
+        assert_eq!(canonical(10, Duration::ZERO), Flaps::default(), "nothing is damped");
+        let present = Canonical::PRESENT;
+        let left = |flaps: Flaps| flaps.damped_until(present).map(|until| until.since(present));
+        let until = damped.damped_until(at(10)).expect("damped");
+        assert_eq!(left(canonical(10, half)), Some(until.since(at(10))), "as long as before");
+        assert_eq!(canonical(10, half).left(present, half), damped.left(at(10), half));
     }
 
     #[test]

@@ -35,6 +35,47 @@ fn known(names: &[&str]) -> Peers {
 }
 
 #[test]
+fn a_start_that_turns_out_to_be_the_present_one_makes_the_others_old() {
+    let mut peers = known(&["B"]);
+    let mut see = |name: &str| peers.see_boot(&id("B"), Some(&boot(name)), at(1));
+    for name in ["b1", "b2", "b3"] {
+        see(name);
+    }
+    let seen = [(); 5].map(|()| see("b1"));
+    assert_eq!(seen[4], Some(BootSeen::Restarted), "b2 and b3 were delayed");
+    for old in ["b2", "b3"] {
+        assert!(matches!(see(old), Some(BootSeen::Old { .. })), "{old}");
+    }
+    assert_eq!(see("b1"), Some(BootSeen::Present));
+}
+
+#[test]
+fn a_new_start_has_a_rhythm_of_its_own() {
+    let mut peers = known(&["B"]);
+    let config = Config { detection: Detection::default(), ..Config::default() };
+    peers.configure(&config, false, Seed::from(1), at(0));
+    peers.see_boot(&id("B"), Some(&boot("b1")), at(0));
+    (1..=4).for_each(|n| peers.heartbeat(&id("B"), at(n * 30_000)));
+    assert_eq!(peers.gaps(), 4);
+    peers.see_boot(&id("B"), Some(&boot("b2")), at(130_000));
+    assert_eq!(peers.gaps(), 0, "it may have other settings now");
+}
+
+#[test]
+fn a_shell_device_may_be_at_work_for_as_long_as_a_task_may_take_there() {
+    let mut peers = known(&["S"]);
+    peers.heard(&id("S"), at(0));
+    let timing = Timing::default();
+    for (millis, busy) in [(1, true), (299_999, true), (300_000, false)] {
+        assert_eq!(
+            peers.get(&id("S")).map(|peer| peer.shell_busy(at(millis), &timing)),
+            Some(busy),
+            "{millis}"
+        );
+    }
+}
+
+#[test]
 fn an_idle_peer_leaves_nothing_to_wait_for() {
     let mut peers = known(&["B"]);
     let timing = Timing::default();

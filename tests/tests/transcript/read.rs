@@ -90,6 +90,10 @@ pub(super) fn configure(config: &mut Config, words: &[String]) -> Result<(), Str
             "decision_lines" => limits.decision_lines = number()?,
             "pieces" => limits.pieces = number()?,
             "slots" => config.work.slots = small()?,
+            "battery_min" => {
+                let least = value.parse().ok().and_then(bidmesh_core::load::Percent::new);
+                config.work.battery_min = least.ok_or("0 to 100")?;
+            }
             "hours" => config.work.hours = value.parse().map_err(|_| "no hours")?,
             "at_limit" => {
                 config.work.at_limit = if value == "hand_back" { AtLimit::HandBack } else { AtLimit::Finish };
@@ -176,6 +180,7 @@ pub(super) fn input(words: &[String], names: &Names) -> Result<Input, String> {
         "pause" => Input::Pause { during: first.map(|time| duration(time)).transpose()? },
         "resume" => Input::Resume,
         "shutdown" => Input::Shutdown { within: duration(first.ok_or("a time is missing")?)? },
+        "moved" if first.is_some_and(|word| word == "nowhere") => Input::AddressChanged(None),
         "moved" => {
             Input::AddressChanged(Some(first.and_then(|a| a.parse().ok()).ok_or("an address is missing")?))
         }
