@@ -42,6 +42,8 @@ pub(crate) struct Bidder {
     sensors: Sensors,
     executor: Executor,
     paused: Option<Paused>,
+    /// Its owner has paused or resumed it in this start: what the store says of a pause is over.
+    owner_spoke: bool,
     crossed: Crossed,
     /// When running work is handed back, since the device leaves.
     leave_by: Option<Time>,
@@ -111,12 +113,14 @@ impl Bidder {
     }
 
     pub(crate) fn pause(&mut self, ctx: &mut Context<'_>, during: Option<Duration>) {
+        self.owner_spoke = true;
         ctx.persist(Record::Paused { during }, true);
         self.paused = Some(during.map_or(Paused::UntilResumed, |during| Paused::Until(ctx.now + during)));
     }
 
     pub(crate) fn resume(&mut self, ctx: &mut Context<'_>) {
-        if self.paused.take().is_some() {
+        let first = !core::mem::replace(&mut self.owner_spoke, true);
+        if self.paused.take().is_some() || first {
             ctx.persist(Record::Resumed, true);
         }
     }

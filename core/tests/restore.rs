@@ -258,3 +258,24 @@ fn what_the_store_kept_waits_for_what_the_device_knows_of_itself() {
     assert!(out.actions.iter().any(runs), "it runs it itself: {:?}", out.actions);
     assert!(!out.events.iter().any(|event| matches!(event, Event::Slept { .. })), "it did not sleep");
 }
+
+/// A person who types `bidmesh resume` does not know whether the device has taken up its past yet.
+#[test]
+fn what_the_owner_says_in_this_start_is_later_than_what_the_store_kept() {
+    for (said, refuses) in
+        [(None, true), (Some(Input::Resume), false), (Some(Input::Pause { during: None }), true)]
+    {
+        let me = Identity { device: id("A"), address: Some(address(1)) };
+        let restored = Restored { records: vec![(Record::Paused { during: None }, SECOND)] };
+        let mut device = Device::new(me, Seed::from(9), Config::default(), restored);
+        let mut out = Outbox::default();
+        let executor = bidmesh_core::input::Executor { available: true, ..Default::default() };
+        for input in said.clone().into_iter().chain([Input::ExecutorChanged(executor), Input::Wake]) {
+            device.handle(Time::ZERO, input, &mut out);
+            device.check();
+        }
+        assert_eq!(device.snapshot(Time::ZERO).refuses.is_some(), refuses, "{said:?}");
+        let resumed = |action: &Action| matches!(action, Action::Persist { record: Record::Resumed, .. });
+        assert_eq!(out.actions.iter().any(resumed), !refuses, "nor does the next start find it");
+    }
+}

@@ -19,6 +19,7 @@ impl Bidder {
     /// Takes up what the store has, oldest first, each with its age. What is the orchestrator's is not looked at.
     pub(crate) fn restore(&mut self, ctx: &mut Context<'_>, records: &[(Record, Duration)]) {
         let mut running: BTreeMap<WorkKey, (Dialect, Duration)> = BTreeMap::new();
+        let mut paused = None;
         for (record, age) in records {
             match record {
                 Record::Started { orchestrator, award, digest, dialect } => {
@@ -36,13 +37,14 @@ impl Bidder {
                     let limit = ctx.config.limits.tombstones;
                     self.memory.remember(key, Remembered::Done, None, Time::ZERO, limit);
                 }
-                Record::Paused { during } => self.paused = still_paused(*during, *age),
-                Record::Resumed => self.paused = None,
+                Record::Paused { during } => paused = still_paused(*during, *age),
+                Record::Resumed => paused = None,
                 Record::Task { .. } | Record::Award { .. } | Record::Outcome { .. } => {}
             }
         }
-        if let Some(paused) = self.paused {
+        if let Some(paused) = paused.filter(|_| !self.owner_spoke) {
             ctx.tell(Event::StillPaused { until: paused.until() });
+            self.paused = Some(paused);
         }
         for (key, (dialect, age)) in running {
             let label = key.award.as_ref().map(ToString::to_string).unwrap_or_default();

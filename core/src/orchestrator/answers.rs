@@ -209,8 +209,9 @@ impl Orchestrator {
         let Some((current, attempt)) = task.current() else { return };
         let device = attempt.device.clone();
         if current != number {
+            let slow = task.attempts.get(&number).map_or(device, |slow| slow.device.clone());
             task.give_up_slow(number);
-            return ctx.ignore(&device, Ignored::AwardOver);
+            return ctx.ignore(&slow, Ignored::AwardOver);
         }
         if let Some(attempt) = task.attempts.get_mut(&number)
             && !core::mem::replace(&mut attempt.accepted, true)

@@ -415,10 +415,12 @@ impl Orchestrator {
         }
         task.fruitless += 1;
         if task.fruitless >= ctx.config.limits.auctions {
-            let why = format!(
-                "{} auctions in a row found no device that took it; in the last one: {list}",
-                task.fruitless
-            );
+            let in_vain = match task.fruitless {
+                1 => String::from("the auction found no device that took it"),
+                many => format!("{many} auctions in a row found no device that took it; in the last one"),
+            };
+            let last = task.last_error.as_ref().map(|error| format!("; the last attempt: {error}"));
+            let why = format!("{in_vain}: {list}{}", last.unwrap_or_default());
             return self.close(ctx, task, task.without_answer(OutcomeStatus::Failed, why));
         }
         self.end_auction(ctx, task);
@@ -542,7 +544,7 @@ fn describe(ctx: &Context<'_>, auction: &Auction) -> String {
     let mut told = Vec::new();
     for (device, ask) in auction.asks() {
         let what: String = match &ask.answer {
-            Some(Answer::Bid { .. }) if ask.spent => "bid, but did not take the award".into(),
+            Some(Answer::Bid { .. }) if ask.spent => "bid, and has been tried".into(),
             Some(Answer::Bid { .. }) if ctx.peers.known_full(device, ctx.is_me(device), ctx.now) => {
                 "bid, but has no free slot any more".into()
             }

@@ -189,11 +189,16 @@ mod tests {
     fn only_how_far_a_client_is_ahead_tells_two_devices_apart() {
         let after = |turns: usize, more: usize| {
             let (mut clients, x, y) = (Clients::default(), Some(Text::from("x")), Some(Text::from("y")));
+            let turn = |clients: &mut Clients| {
+                clients.add(&x);
+                clients.turn(&x);
+                clients.remove(&x, true);
+            };
             clients.add(&x);
-            (0..turns).for_each(|_| clients.turn(&x));
+            (0..turns).for_each(|_| turn(&mut clients));
             // It begins where x stood before its last turn.
             clients.add(&y);
-            (0..more).for_each(|_| clients.turn(&x));
+            (0..more).for_each(|_| turn(&mut clients));
             clients.canonical();
             clients
         };

@@ -104,6 +104,8 @@ impl Orchestrator {
         let waiting = self.tasks.values().filter(|task| !task.had_turn).count();
         assert_eq!(self.clients.waiting(), waiting, "and waits for its turn until it has had it");
         assert_eq!(self.queue.len(), queued, "nothing else stands in the queue");
+        let awarded = self.tasks.values().filter(|task| matches!(task.phase, Phase::Awarded { .. })).count();
+        assert_eq!(self.awarded.len(), awarded, "and nothing else is awarded");
     }
 
     /// Awards of ours that `device` holds, as its count should be.

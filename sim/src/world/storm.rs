@@ -439,6 +439,8 @@ impl World {
             match it.power {
                 Power::Off { .. } => {
                     self.start(node);
+                    // A pause of before goes on.
+                    self.feed(node, Input::Resume);
                     continue;
                 }
                 Power::Asleep(_) => {
