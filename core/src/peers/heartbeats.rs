@@ -30,6 +30,10 @@ impl Beats {
         let wanted = peer.is_bidmesh() && !rules.heartbeat().is_zero();
         match (wanted, peer.beat) {
             (true, None) => self.set(device, peer, Some(now + period(device, peer, rules))),
+            // It is back, and was to be tried more seldom.
+            (true, Some(at)) if at.since(now) > rules.heartbeat() && !is_tried_seldom(peer) => {
+                self.set(device, peer, Some(now + period(device, peer, rules)));
+            }
             (false, Some(_)) => {
                 self.set(device, peer, None);
                 peer.told = None;
@@ -81,9 +85,12 @@ const LEAST: Duration = Duration::from_millis(1);
 /// and start, so that devices that started together do not beat together.
 fn period(device: &DeviceId, peer: &Peer, rules: &Rules) -> Duration {
     let whole = rules.heartbeat();
-    let seldom = peer.left || (peer.standing == Standing::Gone && peer.failing.is_some());
-    let whole = if seldom { whole * SELDOM } else { whole };
+    let whole = if is_tried_seldom(peer) { whole * SELDOM } else { whole };
     rules.seed.between(whole * 3 / 4, whole, "heartbeat", &[device.as_str().as_bytes()]).max(LEAST)
+}
+
+fn is_tried_seldom(peer: &Peer) -> bool {
+    peer.left || (peer.standing == Standing::Gone && peer.failing.is_some())
 }
 
 impl Peers {
