@@ -391,6 +391,10 @@ impl World {
         self.draw(node, Mark::Up, "starts again");
         self.say(|w| Line::of(&w.nodes[node].id, format!("starts again ({boot})")));
         self.begin(node);
+        if self.healed {
+            // A pause of before the start goes on.
+            self.feed(node, Input::Resume);
+        }
     }
 
     fn in_core(&self, node: usize) -> bool {
@@ -439,8 +443,6 @@ impl World {
             match it.power {
                 Power::Off { .. } => {
                     self.start(node);
-                    // A pause of before goes on.
-                    self.feed(node, Input::Resume);
                     continue;
                 }
                 Power::Asleep(_) => {
