@@ -21,8 +21,8 @@ use crate::outbox::{Action, Event, Ignored, Record, RunId, Sequence};
 use crate::snapshot::RunSnapshot;
 use crate::time::Time;
 use crate::wire::{
-    Accept, Bid, BidRequest, Body, Capacity, Dialect, Reason, Refuse, Reject, Speed, Status,
-    TASK_TYPE_INFERENCE, TaskOrder, TaskResult, Text,
+    Accept, Bid, BidRequest, Body, Capacity, Reason, Refuse, Reject, Speed, Status, TASK_TYPE_INFERENCE,
+    TaskOrder, TaskResult, Text,
 };
 
 pub(crate) mod memory;
@@ -231,10 +231,7 @@ impl Bidder {
             };
             // The winner's TASK will be in the dialect of this bid. Who asks with the marker reads it and writes so, even
             // if it asks from where the address book does not know it, so that its marker is not believed there.
-            return match shell {
-                true => ctx.notify(from, Body::BidResponse(bid)),
-                false => ctx.notify_in(Dialect::Bidmesh, from, Body::BidResponse(bid)),
-            };
+            return ctx.notify_in(ctx.answers_in(from, shell), from, Body::BidResponse(bid));
         };
         ctx.tell(Event::Declined { from: from.clone(), reason: reason.clone() });
         if !shell {
@@ -366,7 +363,7 @@ impl Bidder {
         if let (false, Some(award)) = (shell, key.award.clone()) {
             ctx.notify(&key.from, Body::Accept(Accept { award }));
         }
-        let dialect = if shell { ctx.peers.dialect(&key.from, ctx.config) } else { Dialect::Bidmesh };
+        let dialect = ctx.answers_in(&key.from, shell);
         let mut work = Work::begin(run, label, dialect, ctx.now, limit);
         // PROGRESS names an award, and shell devices do not know it.
         if key.award.is_some() && !dialect.is_shell() {

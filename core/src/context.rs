@@ -87,7 +87,13 @@ impl Context<'_> {
         self.post(draft);
     }
 
-    /// The same, in words of this dialect, whatever the address book takes the peer for.
+    /// How a message of `from` is answered: with the marker if it showed it (`shell`: it did not), whatever the address book
+    /// takes it for.
+    pub(crate) fn answers_in(&self, from: &DeviceId, shell: bool) -> Dialect {
+        if shell { self.peers.dialect(from, self.config) } else { Dialect::Bidmesh }
+    }
+
+    /// As [`Context::notify`], in this dialect.
     pub(crate) fn notify_in(&mut self, dialect: Dialect, to: &DeviceId, body: crate::wire::Body) {
         let address = self.peers.get(to).map(|peer| (peer.address, dialect));
         let draft = crate::mail::notice(to, body, self.now, self.config);

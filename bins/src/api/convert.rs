@@ -18,6 +18,7 @@ use bidmesh_io_tokio::driver::AgedDecision;
 
 use super::error::ApiError;
 use super::types::*;
+use crate::duration::millis;
 
 /// The longest key of a prompt: as long as an id.
 const KEY_BYTES_MAX: usize = 64;
@@ -151,10 +152,6 @@ impl From<&Bid> for BidView {
 
 fn age(now: Time, then: Time) -> u64 {
     millis(now.since(then))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Peer {

@@ -2,7 +2,7 @@
 //! what was running is reported as lost to whoever asked for it. The owner's pause goes on.
 
 use alloc::collections::BTreeMap;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::memory::Remembered;
@@ -47,8 +47,7 @@ impl Bidder {
             self.paused = Some(paused);
         }
         for (key, (dialect, age)) in running {
-            let label = key.award.as_ref().map(ToString::to_string).unwrap_or_default();
-            ctx.tell(Event::RunLost { from: key.from.clone(), label });
+            ctx.tell(Event::RunLost { from: key.from.clone(), label: label(&key) });
             self.restore_kept(ctx, key, dialect, (Status::HandedBack, LOST.into(), None), age);
         }
     }
@@ -62,15 +61,19 @@ impl Bidder {
         age: Duration,
     ) {
         let timing = &ctx.config.timing;
-        let label = key.award.as_ref().map(ToString::to_string).unwrap_or_default();
         let left = timing.result_kept.saturating_sub(age);
-        let work = Work::kept(label, dialect, result, Time::ZERO + left, timing.result_offer);
+        let work = Work::kept(label(&key), dialect, result, Time::ZERO + left, timing.result_offer);
         self.works.insert(key.clone(), work);
         if left.is_zero() {
             // It became too old while this device was off.
             self.forget(ctx, &key);
         }
     }
+}
+
+/// Only work that names an award is written down.
+fn label(key: &WorkKey) -> String {
+    key.award.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// What is left of a pause, this long after it began. This start's time is zero.

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use super::{Bidder, Remembered};
+use super::{Bidder, Paused, Remembered};
 use crate::canonical::Renewal;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
@@ -404,7 +404,7 @@ impl Bidder {
 
     /// Everything whose time has come.
     pub(crate) fn advance(&mut self, ctx: &mut Context<'_>) {
-        if matches!(self.paused, Some(super::Paused::Until(until)) if until <= ctx.now) {
+        if self.paused.and_then(Paused::until).is_some_and(|until| until <= ctx.now) {
             self.paused = None;
         }
         let due = |work: &Work| work.timer().is_some_and(|(at, _)| at <= ctx.now);
@@ -493,10 +493,7 @@ impl Bidder {
 
     pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
         let works = self.works.values().filter_map(Work::timer);
-        let paused = match self.paused {
-            Some(super::Paused::Until(until)) => Some((until, "the owner's pause ends")),
-            _ => None,
-        };
+        let paused = self.paused.and_then(Paused::until).map(|until| (until, "the owner's pause ends"));
         let leaving =
             self.leave_by.filter(|_| self.may_still_be_told()).map(|by| (by, "what runs is handed back"));
         works.chain(paused).chain(leaving).min_by_key(|(at, _)| *at)

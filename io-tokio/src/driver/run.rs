@@ -333,7 +333,8 @@ impl<N: Network, C: Clock> Running<N, C> {
 
     /// That of a prompt that somebody here asked has just become complete. A dry run is nothing to come back to.
     fn keep_decision(&mut self, task: &TaskId) {
-        if let Some(decision) = self.device.decision(task) {
+        // They are long: none is copied for nothing.
+        if let Some(decision) = self.device.decision(task).filter(|_| self.writes.takes_decisions()) {
             let AgedDecision { decision, age } = self.aged(decision);
             let submitted = self.clock.wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
             self.writes.persist_decision(DatedDecision { decision, submitted });

@@ -54,9 +54,14 @@ impl Writes {
         self.waiting.push((sequence, record));
     }
 
+    /// Whether a decision record that is handed in now would be kept.
+    pub(super) fn takes_decisions(&self) -> bool {
+        self.store.keeps() != Written::NotKept && self.decisions.len() < DECISIONS_WAITING
+    }
+
     /// The decision record of a task whose outcome is written.
     pub(super) fn persist_decision(&mut self, decision: DatedDecision) {
-        if self.store.keeps() != Written::NotKept && self.decisions.len() < DECISIONS_WAITING {
+        if self.takes_decisions() {
             self.within(WRITE_BEHIND);
             self.decisions.push(decision);
         }
