@@ -61,8 +61,9 @@ pub struct Swarm {
     pub threads: Option<usize>,
 }
 
-/// Plays so many worlds from a seed on, until the time is over or one fails. `progress` hears how many were played.
-pub fn swarm(swarm: Swarm, progress: impl Fn(u64) + Sync) -> Report {
+/// Plays so many worlds from a seed on, until the time is over, one fails, or `stop` is set: no world begins after it.
+/// `progress` hears how many were played.
+pub fn swarm(swarm: Swarm, stop: &AtomicBool, progress: impl Fn(u64) + Sync) -> Report {
     let Swarm { from, worlds, limit, threads } = swarm;
     let started = Instant::now();
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -73,7 +74,8 @@ pub fn swarm(swarm: Swarm, progress: impl Fn(u64) + Sync) -> Report {
             let mut report = Report::default();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let over = limit.is_some_and(|limit| started.elapsed() >= limit);
+                let late = limit.is_some_and(|limit| started.elapsed() >= limit);
+                let over = late || stop.load(Ordering::Relaxed);
                 if number >= worlds || over || failed.load(Ordering::Relaxed) {
                     return report;
                 }

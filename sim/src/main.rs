@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
@@ -18,12 +19,14 @@ use bidmesh_sim::world::{Defect, Summary, World, sampled};
 
 use crate::screen::Progress;
 
+mod interrupt;
 mod screen;
 
 /// Simulated meshes: each seed draws a world, breaks it, and checks that every prompt ends exactly once.
 ///
 /// Exit code 0: no rule was broken; 1: something else failed, as the last line says; 2: wrong use; 127: a crash;
-/// 128: a rule of liveness; 129: a rule of safety; 141: nobody read the output.
+/// 128: a rule of liveness; 129: a rule of safety; 130: interrupted (`swarm` prints its table first); 141: nobody read
+/// the output.
 #[derive(Parser)]
 #[command(name = "bidmesh-sim", version)]
 struct Arguments {
@@ -264,8 +267,16 @@ fn swarm(swarm: Swarm, complete: bool) -> ExitCode {
     // A seed that panics is reported with the others; its message comes with the verdict.
     std::panic::set_hook(Box::new(|_| {}));
     let started = Instant::now();
+    let stop = match interrupt::asked() {
+        Ok(stop) => stop,
+        Err(error) => {
+            eprintln!("signals cannot be handled: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    eprintln!("worlds from seed {} on; Ctrl-C ends this with the table of those played", swarm.from);
     let progress = Progress::of(swarm);
-    let report = campaign::swarm(swarm, |played| progress.played(played));
+    let report = campaign::swarm(swarm, stop, |played| progress.played(played));
     progress.over();
     let minutes = started.elapsed().as_secs_f64() / 60.0;
     say!("{report}");
@@ -273,6 +284,10 @@ fn swarm(swarm: Swarm, complete: bool) -> ExitCode {
     if let Some((seed, violation)) = &report.failure {
         say!("again: bidmesh-sim run {seed}");
         return code(violation);
+    }
+    if stop.load(Ordering::Relaxed) {
+        say!("interrupted: the table is of the worlds until then");
+        return ExitCode::from(interrupt::EXIT);
     }
     let missing = !report.missing_faults().is_empty() || !report.missing_marks().is_empty();
     if complete && missing {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
 use bidmesh_sim::campaign::{self, Swarm};
 use bidmesh_sim::known_seeds;
@@ -17,7 +19,7 @@ const fn few(worlds: u64) -> Swarm {
 
 #[test]
 fn a_few_hundred_worlds_break_no_rule() {
-    let report = campaign::swarm(few(200), |_| {});
+    let report = campaign::swarm(few(200), &AtomicBool::new(false), |_| {});
     assert!(report.failure.is_none(), "{report}");
     assert_eq!(report.worlds, 200);
 }
@@ -61,6 +63,26 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
 }
 
 #[test]
+fn a_swarm_that_is_interrupted_tells_what_it_played() {
+    let mut swarm = Command::new(env!("CARGO_BIN_EXE_bidmesh-sim"))
+        .args(["swarm", "100000000", "--threads", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut begun = String::new();
+    BufReader::new(swarm.stderr.take().unwrap()).read_line(&mut begun).unwrap();
+    assert!(begun.starts_with("worlds from seed 0"), "{begun}");
+    let process = rustix::process::Pid::from_child(&swarm);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    let ended = swarm.wait_with_output().unwrap();
+    let table = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{table}");
+    assert!(table.contains("never happened: "), "{table}");
+    assert!(table.trim_end().ends_with("interrupted: the table is of the worlds until then"), "{table}");
+}
+
+#[test]
 fn colours_are_for_terminals() {
     let coloured = |variable: (&str, &str)| {
         let run = Command::new(env!("CARGO_BIN_EXE_bidmesh-sim"))
@@ -100,7 +122,7 @@ fn a_herd_of_a_thousand_answers_every_prompt() {
 
 #[test]
 fn the_table_says_what_happened_and_what_never_did() {
-    let report = campaign::swarm(few(20), |_| {});
+    let report = campaign::swarm(few(20), &AtomicBool::new(false), |_| {});
     let table = report.to_string();
     for fault in Fault::ALL {
         let row = format!("{:<5} {}", fault.number(), fault.words());
