@@ -18,4 +18,4 @@ for ((seed = 0; seed < seeds; seed++)); do
     fi
     lines=$((lines + $("$target/sim/bidmesh-sim" run "$seed" | wc -l)))
 done
-echo "$seeds seeds, $lines lines each: the same in two processes, with and without optimisation"
+echo "$seeds seeds, $lines lines in all: the same in two processes, with and without optimisation"

@@ -116,16 +116,6 @@ impl MeshDirectory {
         self.path.join("store.redb")
     }
 
-    /// `control.token`, which proves to a running device that a program belongs to its owner.
-    pub fn control_token(&self) -> PathBuf {
-        self.path.join("control.token")
-    }
-
-    /// `control.address`, where a running device takes commands.
-    pub fn control_address(&self) -> PathBuf {
-        self.path.join("control.address")
-    }
-
     pub(super) fn watched(&self, file: Watched) -> PathBuf {
         self.path.join(file.name())
     }
@@ -313,8 +303,6 @@ mod tests {
             (directory.my_info(), "my_info.txt"),
             (directory.log(&id), "mesh_Device_A.log"),
             (directory.outputs(), "outputs"),
-            (directory.control_token(), "control.token"),
-            (directory.control_address(), "control.address"),
         ] {
             assert_eq!(path, directory.path().join(name));
         }
