@@ -25,8 +25,12 @@ pub(crate) struct Auction {
     unanswered: usize,
     /// Derived: when patience with a device ends.
     patience: BTreeSet<(Time, DeviceId)>,
+    /// Derived: devices that were not asked, since they were full.
+    skipped: usize,
     /// Usable bids so far.
     usable: usize,
+    /// When a question that was read and not answered may have to be asked again.
+    reminder: Option<Time>,
 }
 
 /// One device that was asked.
@@ -90,11 +94,13 @@ impl Auction {
             awaited: BTreeSet::new(),
             unanswered: 0,
             patience: BTreeSet::new(),
+            skipped: 0,
             usable: 0,
+            reminder: None,
         }
     }
 
-    /// A device is asked.
+    /// A device is asked; one that was skipped may be asked after all.
     pub(crate) fn ask(&mut self, device: &DeviceId, waiting: Waiting) {
         let skipped = waiting == Waiting::Skipped;
         let ask = Ask {
@@ -104,13 +110,17 @@ impl Auction {
             refused_connections: false,
             spent: false,
         };
-        if !skipped {
+        if skipped {
+            self.skipped += 1;
+        } else {
             self.unanswered += 1;
         }
         if matches!(waiting, Waiting::Patient(_)) {
             self.awaited.insert(device.clone());
         }
-        self.asks.insert(device.clone(), ask);
+        if self.asks.insert(device.clone(), ask).is_some() {
+            self.skipped -= 1;
+        }
     }
 
     /// The first attempt to reach `device` is, or was, made at `at`.
@@ -156,8 +166,14 @@ impl Auction {
         Taken::Yes
     }
 
+    /// At `at` somebody is to look at the questions that are still unanswered then.
+    pub(crate) fn remind(&mut self, at: Time) {
+        self.reminder = Some(self.reminder.map_or(at, |earlier| earlier.min(at)));
+    }
+
     /// Ends patience that is over. Whether the auction is over too.
     pub(crate) fn advance(&mut self, now: Time) -> bool {
+        self.reminder = self.reminder.filter(|at| *at > now);
         while let Some((until, device)) = self.patience.first().cloned() {
             if until > now {
                 break;
@@ -178,18 +194,34 @@ impl Auction {
         self.usable == 0 && self.asks.values().any(|ask| matches!(ask.answer, Some(Answer::Bid { .. })))
     }
 
+    /// The same, and a bid of `device` is among them.
+    pub(crate) fn starves_for(&self, device: &DeviceId) -> bool {
+        let bid = |ask: &Ask| !ask.spent && matches!(ask.answer, Some(Answer::Bid { .. }));
+        self.usable == 0 && self.asks.get(device).is_some_and(bid)
+    }
+
+    /// Whether there is no usable bid, and devices were not asked.
+    pub(crate) fn lacks_the_skipped(&self) -> bool {
+        self.usable == 0 && self.skipped > 0
+    }
+
     /// A slot became free at a device that has bid.
     pub(crate) fn usable_again(&mut self) {
         self.usable = self.usable.max(1);
     }
 
     pub(crate) fn next(&self) -> Time {
+        self.reminder.map_or(self.waits_until(), |at| at.min(self.waits_until()))
+    }
+
+    /// When somebody is no longer waited for.
+    fn waits_until(&self) -> Time {
         self.patience.first().map_or(self.deadline, |(until, _)| (*until).min(self.deadline))
     }
 
     /// After sleep: whoever could not answer meanwhile gets a fresh patience.
     pub(crate) fn grace(&mut self, now: Time, patience: Duration) {
-        if self.deadline > now && self.next() > now {
+        if self.deadline > now && self.waits_until() > now {
             return;
         }
         self.deadline = self.deadline.max(now + patience);
@@ -242,6 +274,8 @@ impl Auction {
     pub(crate) fn check(&self) {
         let unanswered = self.asks.values().filter(|ask| ask.answer.is_none()).count();
         assert_eq!(self.unanswered, unanswered, "unanswered asks are counted");
+        let skipped = self.asks.values().filter(|ask| ask.answer == Some(Answer::KnownBusy)).count();
+        assert_eq!(self.skipped, skipped, "so are devices that were not asked");
         assert!(
             self.awaited.iter().all(|device| self.awaits_answer(device)),
             "only the unanswered are awaited"
@@ -257,6 +291,7 @@ impl Auction {
     /// Without its history (`crate::canonical`).
     pub(crate) fn canonical(&mut self, by: &Renewal, bid_validity: Duration) {
         self.deadline = by.due(self.deadline);
+        self.reminder = self.reminder.map(|at| by.due(at));
         for ask in self.asks.values_mut() {
             ask.patient_until = ask.patient_until.map(|until| by.due(until));
             if let Some(Answer::Bid { at, .. }) = &mut ask.answer {

@@ -434,6 +434,7 @@ impl Running<'_> {
         for device in edited.changed {
             self.count_awards(&device);
             self.greet(&device);
+            self.orchestrate(|this, ctx| this.ask_anew(ctx, &device));
         }
     }
 
@@ -522,7 +523,10 @@ impl Running<'_> {
         let saving = bidder.sensors().charging == Some(false);
         peers.configure(config, saving, me.seed, *now);
         let usable = bidder.lasting_refusal(config).is_none();
-        peers.set_local(usable, bidder.slots(config), bidder.running_for_others(&me.id));
+        let more = peers.set_local(usable, bidder.slots(config), bidder.running_for_others(&me.id));
+        if more {
+            self.orchestrate(|this, ctx| this.slot_freed(ctx));
+        }
     }
 
     fn news(&mut self, News { to, purpose, what }: News) {

@@ -457,6 +457,19 @@ impl Mail {
         }
     }
 
+    /// `device` has moved or was restarted: the questions to it are dropped, since whoever waits asks again, and
+    /// greetings to where it is no longer.
+    pub(crate) fn recall(&mut self, post: &mut Post<'_>, device: &DeviceId) {
+        let present = post.peers.get(device).map(|peer| peer.address);
+        let elsewhere = |letter: &Letter| letter.purpose == Purpose::Hello && Some(letter.address) != present;
+        let stale = |letter: &Letter| letter.needs_greeting() || elsewhere(letter);
+        let ids: Vec<SendId> =
+            self.letters.iter().filter(|(_, l)| l.to == *device && stale(l)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.abandon(post, id);
+        }
+    }
+
     /// Abandons every letter that `unwanted` names.
     pub(crate) fn abandon_where(
         &mut self,

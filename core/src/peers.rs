@@ -107,9 +107,9 @@ pub(crate) struct Peer {
 /// A BID_REQUEST on its way to a shell device, or waiting for the bid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Question {
-    /// The first attempt to reach it, once made.
+    /// When it was first tried; once it was read, when that was.
     pub(crate) since: Option<Time>,
-    /// The letter, until it has arrived.
+    /// The letter, until it has been read.
     pub(crate) letter: Option<crate::outbox::SendId>,
     /// When the letter is given up.
     pub(crate) until: Time,
@@ -214,7 +214,8 @@ impl Peers {
         self.full = self.full + usize::from(peer.full(now)) - usize::from(peer.counted_full);
         peer.counted_free = peer.free(now);
         peer.counted_full = peer.full(now);
-        let belief = Some(peer.believed_until).filter(|until| peer.others > 0 && *until > now);
+        let believed = peer.others > 0 || peer.slots == 0;
+        let belief = Some(peer.believed_until).filter(|until| believed && *until > now);
         let look_at =
             belief.into_iter().chain(peer.stands_until(now, &self.rules, self.attentive_since)).min();
         if peer.look_at == look_at {

@@ -80,6 +80,9 @@ impl Running<'_> {
         if due || discover {
             self.greet(from);
         }
+        if moved && !restarted {
+            self.orchestrate(|this, ctx| this.ask_anew(ctx, from));
+        }
         // Whoever waited for this device may be told now.
         self.protocol.bidder.heard(from, now);
     }

@@ -67,20 +67,10 @@ impl Orchestrator {
             self.clients.turn(&task.client);
         }
         ctx.chronicle.opened(&task.id, ctx.now, &ctx.config.limits);
-        let timing = &ctx.config.timing;
-        let waiting = |device: &DeviceId, peer: &crate::peers::Peer| {
-            if ctx.peers.known_full(device, false, ctx.now) {
-                Waiting::Skipped
-            } else if !peer.waited_for() {
-                Waiting::NotAtAll
-            } else {
-                Waiting::Patient(if peer.is_bidmesh() { timing.patience } else { timing.patience_shell })
-            }
-        };
         let too_long_for_shells = task.is_too_long_for_shells(ctx);
         let mut asked: Vec<(DeviceId, bool)> = Vec::new();
         for (device, peer) in ctx.peers.iter().filter(|(device, _)| task.may_run_on(device)) {
-            let waiting = waiting(device, peer);
+            let waiting = waiting(ctx, device, peer);
             auction.ask(device, waiting);
             if waiting == Waiting::Skipped {
                 let full = decision::Answer::KnownBusy;
@@ -96,7 +86,7 @@ impl Orchestrator {
         }
         let me = ctx.me.id.clone();
         if task.may_run_on(&me) {
-            auction.ask(&me, Waiting::Patient(timing.patience));
+            auction.ask(&me, Waiting::Patient(ctx.config.timing.patience));
             asked.push((me, true));
         }
         ctx.tell(Event::Opened { task: task.id.clone(), asked: asked.len() });
@@ -109,6 +99,27 @@ impl Orchestrator {
         }
         task.phase = Phase::Collecting(auction);
         self.look(ctx, task);
+    }
+
+    /// `device` has moved, or was restarted: whoever waits for its bid asks for it again, where it is now.
+    pub(crate) fn ask_anew(&mut self, ctx: &mut Context<'_>, device: &DeviceId) {
+        let (mail, mut post) = ctx.mail();
+        mail.recall(&mut post, device);
+        ctx.peers.edit(device, ctx.now, |peer| peer.question = None);
+        for number in self.waiting_for(device) {
+            self.with(ctx, number, |this, task, ctx| {
+                let deadline = match &task.phase {
+                    Phase::Collecting(auction) => auction.deadline,
+                    _ => return,
+                };
+                match ctx.peers.get(device) {
+                    Some(peer) if peer.is_bidmesh() => this.ask(ctx, task, device, deadline),
+                    // The first of them asks for all.
+                    Some(peer) if peer.question.is_none() => this.ask_shell(ctx, task, device, deadline),
+                    _ => {}
+                }
+            });
+        }
     }
 
     fn ask(&self, ctx: &mut Context<'_>, task: &Task, device: &DeviceId, until: Time) {
@@ -148,8 +159,11 @@ impl Orchestrator {
         };
         match pending.filter(fresh) {
             Some(question) => {
-                if question.since.is_some() {
+                if let Some(since) = question.since {
                     auction.started(device, ctx.now);
+                    if question.letter.is_none() {
+                        auction.remind(since + patience);
+                    }
                 }
             }
             None => self.ask_shell(ctx, task, device, auction.deadline),
@@ -168,18 +182,22 @@ impl Orchestrator {
     }
 
     /// A shell device that read the question long ago and has not bid: its bid is lost, since it is not said twice.
-    pub(super) fn ask_again(&mut self, ctx: &mut Context<'_>, task: &Task) {
-        let Phase::Collecting(auction) = &task.phase else { return };
+    pub(super) fn ask_again(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let Phase::Collecting(auction) = &mut task.phase else { return };
         let patience = ctx.config.timing.patience_shell;
-        let lost = |question: Question| {
-            question.letter.is_none() && question.since.is_some_and(|since| ctx.now.since(since) >= patience)
+        let read = |device: &DeviceId| {
+            let question = ctx.peers.get(device)?.question.filter(|question| question.letter.is_none())?;
+            Some((device.clone(), question.since? + patience))
         };
-        let silent =
-            |device: &DeviceId| ctx.peers.get(device).and_then(|peer| peer.question).is_some_and(lost);
         let unanswered = auction.asks().filter(|(_, ask)| ask.answer.is_none()).map(|(device, _)| device);
-        let devices: Vec<DeviceId> = unanswered.filter(|device| silent(device)).cloned().collect();
-        for device in devices {
-            self.ask_shell(ctx, task, &device, auction.deadline);
+        let (lost, pending): (Vec<_>, Vec<_>) =
+            unanswered.filter_map(read).partition(|(_, end)| *end <= ctx.now);
+        if let Some(next) = pending.into_iter().map(|(_, end)| end).min() {
+            auction.remind(next);
+        }
+        let deadline = auction.deadline;
+        for (device, _) in lost {
+            self.ask_shell(ctx, task, &device, deadline);
         }
     }
 
@@ -220,13 +238,15 @@ impl Orchestrator {
             (question, Fate::Failed(_)) => *question = None,
             _ => {}
         });
+        let patience = ctx.config.timing.patience_shell;
         for number in self.waiting_for(device) {
             let again = matches!(what, Fate::Failed(why) if why != SendFailure::Overloaded);
             self.with(ctx, number, |this, task, ctx| {
-                let deadline = match &task.phase {
-                    Phase::Collecting(auction) => auction.deadline,
-                    _ => return,
-                };
+                let Phase::Collecting(auction) = &mut task.phase else { return };
+                let deadline = auction.deadline;
+                if what == Fate::Delivered {
+                    auction.remind(now + patience);
+                }
                 // The letter was given up when the first who waited stopped waiting; this one waits longer.
                 if again && until.is_some_and(|until| deadline > until) {
                     if ctx.peers.get(device).is_some_and(|peer| peer.question.is_none()) {
@@ -241,11 +261,7 @@ impl Orchestrator {
 
     /// Open auctions that wait for `device`, oldest first.
     fn waiting_for(&self, device: &DeviceId) -> Vec<u64> {
-        let waits = |number: &&u64| match self.tasks.get(number).map(|task| &task.phase) {
-            Some(Phase::Collecting(auction)) => auction.awaits_answer(device),
-            _ => false,
-        };
-        self.auctions.iter().filter(waits).copied().collect()
+        self.auctions_where(|auction| auction.awaits_answer(device))
     }
 
     /// A bid arrived. A bidmesh device's names its task; a shell device's answers every auction that waits for it.
@@ -253,16 +269,24 @@ impl Orchestrator {
         let now = ctx.now;
         ctx.peers.believe(from, now, bid.capacity, None, &ctx.config.timing);
         ctx.peers.edit(from, now, |peer| peer.bid = Some((now, bid.clone())));
-        if !dialect.is_shell() || ctx.is_me(from) {
+        if dialect.is_shell() && !ctx.is_me(from) {
+            self.bid_of_shell(ctx, from, &bid, dialect);
+        } else {
             match bid.task.as_ref().and_then(|task| self.by_id.get(task)).copied() {
                 Some(number) => {
                     self.with(ctx, number, |this, task, ctx| this.answered_bid(ctx, task, from, bid, dialect))
                 }
                 None => ctx.ignore(from, Ignored::UnknownTask),
             }
-            return;
         }
-        ctx.peers.edit(from, now, |peer| peer.question = None);
+        if ctx.peers.free(from, ctx.is_me(from), now) > 0 {
+            // By its own word; the task that the word was for came first.
+            self.look_again(ctx, |auction| auction.starves_for(from));
+        }
+    }
+
+    fn bid_of_shell(&mut self, ctx: &mut Context<'_>, from: &DeviceId, bid: &Bid, dialect: Dialect) {
+        ctx.peers.edit(from, ctx.now, |peer| peer.question = None);
         let waiting = self.waiting_for(from);
         if waiting.is_empty() {
             let asked = |number: &u64| match self.tasks.get(number).map(|task| &task.phase) {
@@ -440,17 +464,33 @@ impl Orchestrator {
         ctx.tell(Event::Resting { task: task.id.clone(), until });
     }
 
-    /// A slot became free: whoever rests, or has only bids of devices that were full, looks again.
-    pub(super) fn slot_freed(&mut self, ctx: &mut Context<'_>) {
+    /// A slot became free: whoever rests, or has only bids of devices that were full, looks again, and devices that were
+    /// not asked since they were full are asked after all.
+    pub(crate) fn slot_freed(&mut self, ctx: &mut Context<'_>) {
+        if self.leaving {
+            return;
+        }
         while let Some(number) = self.resting.first().copied() {
             self.with(ctx, number, |_, task, _| task.phase = Phase::Queued);
         }
-        let starved = |number: &&u64| match self.tasks.get(number).map(|task| &task.phase) {
-            Some(Phase::Collecting(auction)) => auction.is_starved(),
+        self.look_again(ctx, Auction::is_starved);
+        for number in self.auctions_where(Auction::lacks_the_skipped) {
+            self.with(ctx, number, |this, task, ctx| this.ask_the_skipped(ctx, task));
+        }
+    }
+
+    /// Open auctions that `have` it, oldest task first.
+    fn auctions_where(&self, have: impl Fn(&Auction) -> bool) -> Vec<u64> {
+        let open = |number: &&u64| match self.tasks.get(number).map(|task| &task.phase) {
+            Some(Phase::Collecting(auction)) => have(auction),
             _ => false,
         };
-        let starved: Vec<u64> = self.auctions.iter().filter(starved).copied().collect();
-        for number in starved {
+        self.auctions.iter().filter(open).copied().collect()
+    }
+
+    /// Auctions that lacked a slot for the bids that they have: there may be one now.
+    fn look_again(&mut self, ctx: &mut Context<'_>, lacks: impl Fn(&Auction) -> bool) {
+        for number in self.auctions_where(lacks) {
             self.with(ctx, number, |this, task, ctx| {
                 if choose(ctx, task).is_some()
                     && let Phase::Collecting(auction) = &mut task.phase
@@ -460,6 +500,30 @@ impl Orchestrator {
                 }
             });
         }
+    }
+
+    fn ask_the_skipped(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
+        let mut auction = match core::mem::replace(&mut task.phase, Phase::Queued) {
+            Phase::Collecting(auction) => auction,
+            other => {
+                task.phase = other;
+                return;
+            }
+        };
+        let skipped = auction.asks().filter(|(_, ask)| ask.answer == Some(Answer::KnownBusy));
+        let free = |device: &&DeviceId| !ctx.peers.known_full(device, false, ctx.now);
+        let devices: Vec<DeviceId> = skipped.map(|(device, _)| device).filter(free).cloned().collect();
+        let deadline = auction.deadline;
+        for device in devices {
+            let Some(peer) = ctx.peers.get(&device) else { continue };
+            auction.ask(&device, waiting(ctx, &device, peer));
+            if peer.is_bidmesh() {
+                self.ask(ctx, task, &device, deadline);
+            } else {
+                self.question(ctx, &mut auction, task, &device);
+            }
+        }
+        task.phase = Phase::Collecting(auction);
     }
 
     /// Nobody is asked any more on behalf of this task, and questions that nobody else waits for are dropped.
@@ -522,6 +586,18 @@ pub(super) fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
         .or_else(|| with(&|device| ctx.peers.free_if_there(device, ctx.is_me(device), ctx.now)))
 }
 
+/// How long an auction waits for the bid of a peer that it asks now.
+fn waiting(ctx: &Context<'_>, device: &DeviceId, peer: &crate::peers::Peer) -> Waiting {
+    let timing = &ctx.config.timing;
+    if ctx.peers.known_full(device, false, ctx.now) {
+        Waiting::Skipped
+    } else if !peer.waited_for() {
+        Waiting::NotAtAll
+    } else {
+        Waiting::Patient(if peer.is_bidmesh() { timing.patience } else { timing.patience_shell })
+    }
+}
+
 /// Whether a device would take the task later, so that resting helps.
 fn is_busy(ctx: &Context<'_>, device: &DeviceId, ask: &Ask) -> bool {
     let works_for_others = || {
@@ -535,6 +611,8 @@ fn is_busy(ctx: &Context<'_>, device: &DeviceId, ask: &Ask) -> bool {
         Some(Answer::KnownBusy) => true,
         Some(Answer::Refused { reason }) => reason.is_load(),
         Some(Answer::Bid { .. }) => full_now && !ask.spent,
+        // No message could leave here: that says nothing about the device.
+        Some(Answer::Unreachable { why: SendFailure::Overloaded }) => true,
         Some(Answer::Unreachable { .. }) | None => full_now || works_for_others(),
     }
 }

@@ -98,6 +98,7 @@ impl Orchestrator {
     /// Ends a task: nobody works for it any more, and its outcome is on its way to disk and then to the person.
     pub(super) fn close(&mut self, ctx: &mut Context<'_>, task: &mut Task, outcome: Outcome) {
         self.end_auction(ctx, task);
+        let held = task.slots_held();
         let numbers: Vec<u32> = task.attempts.keys().copied().collect();
         for number in numbers {
             self.supersede(ctx, task, number);
@@ -109,6 +110,9 @@ impl Orchestrator {
         }
         let sequence = ctx.persist(Record::Outcome { task: task.id.clone(), outcome: outcome.clone() }, true);
         task.phase = Phase::Closing { sequence, outcome, acknowledge: None };
+        if task.slots_held() < held {
+            self.slot_freed(ctx);
+        }
     }
 
     pub(super) fn finish(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
@@ -150,6 +154,10 @@ impl Orchestrator {
 }
 
 impl Task {
+    fn slots_held(&self) -> usize {
+        self.attempts.values().filter(|attempt| attempt.holds).count()
+    }
+
     /// An outcome that is no answer.
     pub(super) fn without_answer(&self, status: OutcomeStatus, why: String) -> Outcome {
         let attempts = self.accepted_runs;

@@ -278,7 +278,7 @@ impl Orchestrator {
         });
     }
 
-    /// A device was restarted: what it ran for us is probably lost, so it is asked at once.
+    /// A device was restarted: what it ran for us is probably lost, and what it was asked forgotten.
     pub(crate) fn restarted(&mut self, ctx: &mut Context<'_>, device: &DeviceId) {
         let running = |number: &&u64| {
             let attempt = self.tasks.get(number).and_then(|task| task.current()).map(|(_, attempt)| attempt);
@@ -292,6 +292,7 @@ impl Orchestrator {
                 }
             });
         }
+        self.ask_anew(ctx, device);
     }
 
     /// The attempt at hand will not give an answer, as far as is known: the next one begins.

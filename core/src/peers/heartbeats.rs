@@ -1,4 +1,5 @@
 //! Signs of life to bidmesh peers that have been told nothing for a while. HELLO is the heartbeat: it needs no answer.
+//! A shell device gets one only while messages to it fail: it says nothing by itself, and what is doubted is given no work.
 //!
 //! Anything that a peer was told is as good, so a peer is looked at once a period and told only if nothing was, or if it
 //! is silent itself.
@@ -12,7 +13,7 @@ use super::{Peer, Peers, Rules};
 use crate::id::DeviceId;
 use crate::time::Time;
 
-/// A peer that is gone and cannot be reached is tried so many times more seldom: it says HELLO itself when it starts
+/// A peer that is gone, or a shell device for as many periods, and cannot be reached is tried so many times more seldom: it says HELLO itself when it starts
 /// again. One that can be reached and says nothing may have been told something wrong about this device.
 const SELDOM: u32 = 8;
 /// After sleep the heartbeats that are due leave within this time.
@@ -27,12 +28,12 @@ pub(super) struct Beats {
 impl Beats {
     /// Sees to it that a peer gets heartbeats if it should, and none if it should not.
     pub(super) fn arm(&mut self, device: &DeviceId, peer: &mut Peer, now: Time, rules: &Rules) {
-        let wanted = peer.is_bidmesh() && !rules.heartbeat().is_zero();
+        let wanted = (peer.is_bidmesh() || peer.failing.is_some()) && !rules.heartbeat().is_zero();
         match (wanted, peer.beat) {
-            (true, None) => self.set(device, peer, Some(now + period(device, peer, rules))),
+            (true, None) => self.set(device, peer, Some(now + period(device, peer, now, rules))),
             // It is back, and was to be tried more seldom.
-            (true, Some(at)) if at.since(now) > rules.heartbeat() && !is_tried_seldom(peer) => {
-                self.set(device, peer, Some(now + period(device, peer, rules)));
+            (true, Some(at)) if at.since(now) > rules.heartbeat() && !is_tried_seldom(peer, now, rules) => {
+                self.set(device, peer, Some(now + period(device, peer, now, rules)));
             }
             (false, Some(_)) => {
                 self.set(device, peer, None);
@@ -83,14 +84,21 @@ const LEAST: Duration = Duration::from_millis(1);
 
 /// How long until a peer is looked at again: between three quarters of the period and all of it, another for each peer
 /// and start, so that devices that started together do not beat together.
-fn period(device: &DeviceId, peer: &Peer, rules: &Rules) -> Duration {
+fn period(device: &DeviceId, peer: &Peer, now: Time, rules: &Rules) -> Duration {
     let whole = rules.heartbeat();
-    let whole = if is_tried_seldom(peer) { whole * SELDOM } else { whole };
+    let whole = if is_tried_seldom(peer, now, rules) { whole * SELDOM } else { whole };
     rules.seed.between(whole * 3 / 4, whole, "heartbeat", &[device.as_str().as_bytes()]).max(LEAST)
 }
 
-fn is_tried_seldom(peer: &Peer) -> bool {
-    peer.left || (peer.standing == Standing::Gone && peer.failing.is_some())
+fn is_tried_seldom(peer: &Peer, now: Time, rules: &Rules) -> bool {
+    let Some(since) = peer.failing else { return peer.left };
+    // Nobody's silence means anything with a shell device.
+    let gone = if peer.is_bidmesh() {
+        peer.standing == Standing::Gone
+    } else {
+        now.since(since) >= rules.heartbeat() * SELDOM
+    };
+    peer.left || gone
 }
 
 impl Peers {
@@ -104,7 +112,7 @@ impl Peers {
             self.beats.due.pop_first();
             let Some(peer) = self.book.get_mut(&device) else { continue };
             peer.beat = None;
-            let wait = period(&device, peer, &self.rules);
+            let wait = period(&device, peer, now, &self.rules);
             // Whatever it was told meanwhile was a sign of life, too. But who says nothing may have been told something
             // wrong about this device, and only HELLO says where this one is.
             let told = peer.told.filter(|_| !peer.suspect());

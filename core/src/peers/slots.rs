@@ -30,18 +30,20 @@ impl Peer {
         if self.suspect() { 0 } else { self.free_if_there(now) }
     }
 
-    /// What it said last, if it is a bidmesh device; it may turn out again that it is one.
-    pub(super) fn slots(&self) -> u16 {
-        if self.is_bidmesh() { self.slots } else { 1 }
+    /// What it said last, if it is a bidmesh device; it may turn out again that it is one. That it has none is believed
+    /// for a while, as its load is.
+    pub(super) fn slots(&self, now: Time) -> u16 {
+        if !self.is_bidmesh() || (self.slots == 0 && now >= self.believed_until) { 1 } else { self.slots }
     }
 
     pub(super) fn free_if_there(&self, now: Time) -> u16 {
-        self.slots().saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
+        self.slots(now).saturating_sub(self.believed_others(now)).saturating_sub(self.awards)
     }
 
     /// All its slots are taken: by our own awards, or as far as is believed of a device that answers.
     pub(super) fn full(&self, now: Time) -> bool {
-        self.slots() > 0 && (self.awards >= self.slots() || (!self.suspect() && self.free(now) == 0))
+        let slots = self.slots(now);
+        slots > 0 && (self.awards >= slots || (!self.suspect() && self.free(now) == 0))
     }
 }
 
@@ -56,8 +58,11 @@ impl Local {
 }
 
 impl Peers {
-    pub(crate) fn set_local(&mut self, usable: bool, slots: u16, others: u16) {
+    /// Whether it has more slots free than before.
+    pub(crate) fn set_local(&mut self, usable: bool, slots: u16, others: u16) -> bool {
+        let before = self.local.free();
         self.local = Local { usable, slots, others, awards: self.local.awards };
+        self.local.free() > before
     }
 
     pub(crate) fn local(&self) -> Local {
