@@ -331,6 +331,10 @@ impl Mail {
 
     fn fly(&mut self, post: &mut Post<'_>, id: SendId) {
         let Some(letter) = self.letters.get_mut(&id) else { return };
+        if letter.state == State::Flying {
+            // The end of one before it in its lane has let it fly already.
+            return;
+        }
         if letter.give_up_at <= post.now {
             // Its turn came too late: nothing of it has left.
             let why = letter.last_failure.unwrap_or(SendFailure::Unreachable);
@@ -443,8 +447,9 @@ impl Mail {
         if letter.greets() && ungreeted() && self.greeting(&letter.to).is_none() {
             // Nothing that needs a greeting will get one.
             let Some(lane) = self.lanes.get(&letter.to) else { return };
-            let needs = |id: &&SendId| self.letters.get(id).is_some_and(Letter::needs_greeting);
-            let behind: Vec<SendId> = lane.queue.iter().filter(needs).copied().collect();
+            let waits = |letter: &Letter| letter.needs_greeting() && letter.state == State::Waiting;
+            let behind: Vec<SendId> =
+                lane.queue.iter().filter(|id| self.letters.get(*id).is_some_and(waits)).copied().collect();
             for id in behind {
                 if let Some(letter) = self.remove(id) {
                     self.tell(&letter.to, &letter.purpose, Fate::Failed(why));
