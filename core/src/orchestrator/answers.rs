@@ -65,6 +65,10 @@ impl Orchestrator {
                 // Slow, but alive: whoever is first wins, and its text is shown with its RESULT.
                 return;
             }
+            if task.is_won_by(award) {
+                // Told to stop it would forget its answer, which is not on disk here yet; it is acknowledged when it is.
+                return ctx.ignore(from, Ignored::AwardOver);
+            }
             let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
                 return this.unwanted(ctx, from, award, Ignored::AwardOver);
             };
@@ -136,9 +140,9 @@ impl Orchestrator {
             return;
         };
         self.with(ctx, task, |this, task, ctx| {
-            if let Phase::Closing { acknowledge: waiting, .. } = &task.phase {
+            if let Phase::Closing { .. } = &task.phase {
                 // The winner's own is acknowledged when the outcome is on disk.
-                let own = waiting.as_ref().is_some_and(|(_, winner)| winner == award);
+                let own = task.is_won_by(award);
                 this.ended(ctx, task, number);
                 ctx.ignore(from, Ignored::AwardOver);
                 if acknowledge && !own {
@@ -225,6 +229,16 @@ impl Orchestrator {
             Status::Error | Status::Completed => format!("failed: {}", first_line(output)),
         };
         self.lose(ctx, task, why);
+    }
+}
+
+impl Task {
+    /// Whether this award's answer is being written down, and its worker waits for the ACK.
+    fn is_won_by(&self, award: &AwardId) -> bool {
+        match &self.phase {
+            Phase::Closing { acknowledge: Some((_, winner)), .. } => winner == award,
+            _ => false,
+        }
     }
 }
 
