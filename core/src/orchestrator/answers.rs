@@ -87,6 +87,8 @@ impl Orchestrator {
                 }
                 Stage::Sending { .. } | Stage::Delivered { .. } => this.accepted(ctx, task),
             }
+            // Of an award of an earlier start this is the first word.
+            task.count_run(number);
             then(this, task, ctx);
         });
     }
@@ -183,7 +185,7 @@ impl Orchestrator {
         acknowledge: bool,
     ) {
         let output = &result.output;
-        let Some(attempt) = task.attempts.get_mut(&number) else { return };
+        let Some(attempt) = task.attempts.get(&number) else { return };
         let (device, award) = (attempt.device.clone(), attempt.award.clone());
         if output.len() > ctx.config.limits.output_bytes {
             if acknowledge {
@@ -192,10 +194,8 @@ impl Orchestrator {
             let why = format!("the answer is longer than this device keeps: {} bytes", output.len());
             return self.failed(ctx, task, number, Status::Error, &why);
         }
-        if !core::mem::replace(&mut attempt.accepted, true) {
-            // RESULT overtook ACCEPT.
-            task.accepted_runs += 1;
-        }
+        // RESULT may have overtaken ACCEPT.
+        task.count_run(number);
         self.show_whole(ctx, task, number, output);
         let why = format!("{device} answered");
         ctx.chronicle.happened(&task.id, ctx.now, why.clone(), &ctx.config.limits);
@@ -217,11 +217,7 @@ impl Orchestrator {
             task.give_up_slow(number);
             return ctx.ignore(&slow, Ignored::AwardOver);
         }
-        if let Some(attempt) = task.attempts.get_mut(&number)
-            && !core::mem::replace(&mut attempt.accepted, true)
-        {
-            task.accepted_runs += 1;
-        }
+        task.count_run(number);
         let why = match status {
             Status::HandedBack if output.trim().is_empty() => String::from("handed the task back"),
             Status::HandedBack => format!("handed the task back: {}", first_line(output)),
@@ -233,6 +229,15 @@ impl Orchestrator {
 }
 
 impl Task {
+    /// The worker said, or showed, that it runs it: that is a run of this task, once.
+    fn count_run(&mut self, number: u32) {
+        if let Some(attempt) = self.attempts.get_mut(&number)
+            && !core::mem::replace(&mut attempt.accepted, true)
+        {
+            self.accepted_runs += 1;
+        }
+    }
+
     /// Whether this award's answer is being written down, and its worker waits for the ACK.
     fn is_won_by(&self, award: &AwardId) -> bool {
         match &self.phase {
