@@ -229,17 +229,14 @@ impl Bidder {
                 npu: self.executor.npu,
                 capacity,
             };
-            // The winner's TASK will be in the dialect of this bid. Who asks with the marker reads it and writes so, even
-            // if it asks from where the address book does not know it, so that its marker is not believed there.
+            // The winner's TASK will be in the dialect of this bid.
             return ctx.notify_in(ctx.answers_in(from, shell), from, Body::BidResponse(bid));
         };
         ctx.tell(Event::Declined { from: from.clone(), reason: reason.clone() });
         if !shell {
             let retry_after = reason.is_load().then_some(ctx.config.timing.retry_after);
-            ctx.notify(
-                from,
-                Body::Refuse(Refuse { task: request.task.clone(), reason, retry_after, capacity }),
-            );
+            let refuse = Refuse { task: request.task.clone(), reason, retry_after, capacity };
+            ctx.notify_bidmesh(from, Body::Refuse(refuse));
         }
     }
 
@@ -275,7 +272,7 @@ impl Bidder {
             match &mut work.state {
                 State::Running(_) => {
                     if let (false, Some(award)) = (shell, key.award.clone()) {
-                        ctx.notify(&key.from, Body::Accept(Accept { award }));
+                        ctx.notify_bidmesh(&key.from, Body::Accept(Accept { award }));
                     }
                 }
                 State::Kept(kept) => kept.offer_now(now),
@@ -309,7 +306,7 @@ impl Bidder {
         let Some(award) = key.award.clone() else { return };
         let retry_after = reason.is_load().then_some(ctx.config.timing.retry_after);
         let capacity = Some(self.capacity_for(from, ctx.config));
-        ctx.notify(from, Body::Reject(Reject { award, reason, retry_after, capacity }));
+        ctx.notify_bidmesh(from, Body::Reject(Reject { award, reason, retry_after, capacity }));
     }
 
     fn result_message(
@@ -361,7 +358,7 @@ impl Bidder {
         ctx.act(Action::Run { run, label: label.clone(), prompt, npu, limit });
         ctx.tell(Event::RunStarted { from: key.from.clone(), run, label: label.clone() });
         if let (false, Some(award)) = (shell, key.award.clone()) {
-            ctx.notify(&key.from, Body::Accept(Accept { award }));
+            ctx.notify_bidmesh(&key.from, Body::Accept(Accept { award }));
         }
         let dialect = ctx.answers_in(&key.from, shell);
         let mut work = Work::begin(run, label, dialect, ctx.now, limit);
@@ -414,13 +411,13 @@ impl Bidder {
             let capacity = Some(self.capacity_for(from, ctx.config));
             let award = award.clone();
             let reject = Reject { award, reason: Reason::Unknown, retry_after: None, capacity };
-            return ctx.notify(from, Body::Reject(reject));
+            return ctx.notify_bidmesh(from, Body::Reject(reject));
         }
         for key in keys {
             match self.works.get_mut(&key).map(|work| &mut work.state) {
                 Some(State::Running(running)) => {
                     running.resume_from(have);
-                    ctx.notify(from, Body::Accept(Accept { award: award.clone() }));
+                    ctx.notify_bidmesh(from, Body::Accept(Accept { award: award.clone() }));
                 }
                 Some(State::Kept(kept)) => kept.offer_now(ctx.now),
                 None => {}

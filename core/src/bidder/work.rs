@@ -469,7 +469,9 @@ impl Bidder {
 
     fn tell_progress(&mut self, ctx: &mut Context<'_>, key: &WorkKey) {
         let now = ctx.now;
-        let Some(Work { state: State::Running(running), .. }) = self.works.get_mut(key) else { return };
+        let Some(Work { state: State::Running(running), dialect, .. }) = self.works.get_mut(key) else {
+            return;
+        };
         let len = running.text_len();
         let (Some(telling), Some(award)) = (&mut running.telling, &key.award) else { return };
         let news = len > telling.delivered && telling.next <= now;
@@ -490,7 +492,8 @@ impl Bidder {
         telling.alive_by = now + timing.heartbeat;
         let purpose = Purpose::Progress { work: key.clone(), upto };
         let give_up_at = now + timing.heartbeat;
-        ctx.post(Draft { to: key.from.clone(), address: None, body, purpose, give_up_at });
+        let address = ctx.peers.get(&key.from).map(|peer| (peer.address, *dialect));
+        ctx.post(Draft { to: key.from.clone(), address, body, purpose, give_up_at });
     }
 
     pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {

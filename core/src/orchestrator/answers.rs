@@ -9,8 +9,9 @@ use super::{Orchestrator, Phase, Task};
 use crate::auction::Answer;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
+use crate::mail::Draft;
 use crate::outbox::{Ignored, Outcome, OutcomeStatus};
-use crate::wire::{Accept, Body, Progress, Reject, Status, TaskResult};
+use crate::wire::{Accept, Body, Dialect, Progress, Reject, Status, TaskResult};
 
 impl Orchestrator {
     /// The attempt that an award id names, if it was given to `from`.
@@ -23,7 +24,7 @@ impl Orchestrator {
     /// An award that is not known, or over: its worker need not go on.
     fn unwanted(&self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId, why: Ignored) {
         ctx.ignore(from, why);
-        ctx.notify(from, Body::Cancel(award.clone()));
+        ctx.notify_bidmesh(from, Body::Cancel(award.clone()));
     }
 
     /// ACCEPT.
@@ -65,7 +66,7 @@ impl Orchestrator {
                 // Slow, but alive: whoever is first wins, and its text is shown with its RESULT.
                 return;
             }
-            if task.is_won_by(award) {
+            if task.is_won_by(number) {
                 // Told to stop it would forget its answer, which is not on disk here yet; it is acknowledged when it is.
                 return ctx.ignore(from, Ignored::AwardOver);
             }
@@ -137,18 +138,18 @@ impl Orchestrator {
             let known = self.awards.contains_key(award);
             ctx.ignore(from, if known { Ignored::UnknownAward } else { Ignored::UnknownTask });
             if acknowledge {
-                ctx.notify(from, Body::Ack(award.clone()));
+                ctx.notify_bidmesh(from, Body::Ack(award.clone()));
             }
             return;
         };
         self.with(ctx, task, |this, task, ctx| {
             if let Phase::Closing { .. } = &task.phase {
                 // The winner's own is acknowledged when the outcome is on disk.
-                let own = task.is_won_by(award);
+                let own = task.is_won_by(number);
                 this.ended(ctx, task, number);
                 ctx.ignore(from, Ignored::AwardOver);
                 if acknowledge && !own {
-                    ctx.notify(from, Body::Ack(award.clone()));
+                    task.acknowledge(ctx, number);
                 }
                 return;
             }
@@ -157,7 +158,7 @@ impl Orchestrator {
                 this.completed(ctx, task, number, result, acknowledge);
             } else {
                 if acknowledge {
-                    ctx.notify(from, Body::Ack(award.clone()));
+                    task.acknowledge(ctx, number);
                 }
                 this.failed(ctx, task, number, result.status, &result.output);
             }
@@ -186,10 +187,10 @@ impl Orchestrator {
     ) {
         let output = &result.output;
         let Some(attempt) = task.attempts.get(&number) else { return };
-        let (device, award) = (attempt.device.clone(), attempt.award.clone());
+        let device = attempt.device.clone();
         if output.len() > ctx.config.limits.output_bytes {
             if acknowledge {
-                ctx.notify(&device, Body::Ack(award));
+                task.acknowledge(ctx, number);
             }
             let why = format!("the answer is longer than this device keeps: {} bytes", output.len());
             return self.failed(ctx, task, number, Status::Error, &why);
@@ -205,7 +206,7 @@ impl Orchestrator {
         let outcome = Outcome { device: Some(device.clone()), output: output.clone(), speed, ..completed };
         self.close(ctx, task, outcome);
         if let (Phase::Closing { acknowledge: waiting, .. }, true) = (&mut task.phase, acknowledge) {
-            *waiting = Some((device, award));
+            *waiting = Some(number);
         }
     }
 
@@ -239,11 +240,17 @@ impl Task {
     }
 
     /// Whether this award's answer is being written down, and its worker waits for the ACK.
-    fn is_won_by(&self, award: &AwardId) -> bool {
-        match &self.phase {
-            Phase::Closing { acknowledge: Some((_, winner)), .. } => winner == award,
-            _ => false,
-        }
+    fn is_won_by(&self, number: u32) -> bool {
+        matches!(self.phase, Phase::Closing { acknowledge: Some(winner), .. } if winner == number)
+    }
+
+    /// ACK of the RESULT of an attempt. A worker that a person removed from the address book meanwhile is where it was
+    /// when it got the award.
+    pub(super) fn acknowledge(&self, ctx: &mut Context<'_>, number: u32) {
+        let Some(attempt) = self.attempts.get(&number) else { return };
+        let address = ctx.peers.get(&attempt.device).map_or(attempt.address, |peer| peer.address);
+        let ack = crate::mail::notice(&attempt.device, Body::Ack(attempt.award.clone()), ctx.now, ctx.config);
+        ctx.post(Draft { address: Some((address, Dialect::Bidmesh)), ..ack });
     }
 }
 
