@@ -522,7 +522,7 @@ impl Running<'_> {
         let saving = bidder.sensors().charging == Some(false);
         peers.configure(config, saving, me.seed, *now);
         let usable = bidder.lasting_refusal(config).is_none();
-        peers.set_local(usable, bidder.slots(config), bidder.running_for_others(&me.id));
+        peers.set_local(usable, bidder.own_slots(config), bidder.running_for_others(&me.id));
     }
 
     fn news(&mut self, News { to, purpose, what }: News) {
