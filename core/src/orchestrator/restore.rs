@@ -141,13 +141,12 @@ impl Orchestrator {
         task.phase = Phase::Awarded { attempt: awarded.attempt, auction };
     }
 
+    /// As [`Orchestrator::supersede`], and nobody is told.
     fn supersede_quietly(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
         if let Some(attempt) = task.attempts.get_mut(&number) {
             attempt.stage = Stage::Over;
-            if core::mem::take(&mut attempt.holds) {
-                ctx.peers.award(&attempt.device, false, ctx.now, false);
-            }
         }
+        self.release(ctx, task, number);
     }
 
     fn restore_outcome(&mut self, ctx: &mut Context<'_>, task: &mut Task, outcome: &Outcome) {
