@@ -133,12 +133,16 @@ impl Bidder {
         &self.executor
     }
 
-    /// Prompts that it could run at once now. Work is taken on only with room to keep its result, so results that wait
-    /// for their acknowledgement take slots when there are many: whoever is told of more asks again and again.
+    /// Prompts of others that it could run at once now. Work is taken on only with room to keep its result, so results
+    /// that wait for their acknowledgement take slots when there are many: whoever is told of more asks again and again.
     pub(crate) fn slots(&self, config: &Config) -> u16 {
-        let slots = self.executor.slots.map_or(config.work.slots, |slots| slots.min(config.work.slots));
         let room = config.limits.kept_results.saturating_sub(self.kept());
-        slots.min(u16::try_from(room).unwrap_or(u16::MAX))
+        self.own_slots(config).min(u16::try_from(room).unwrap_or(u16::MAX))
+    }
+
+    /// The same for its own prompts, whose results are not kept: they are where they are wanted.
+    pub(crate) fn own_slots(&self, config: &Config) -> u16 {
+        self.executor.slots.map_or(config.work.slots, |slots| slots.min(config.work.slots))
     }
 
     pub(crate) fn running(&self) -> u16 {
@@ -186,8 +190,9 @@ impl Bidder {
         }
     }
 
-    /// Why a task of this type would be refused now.
-    fn refusal(&self, config: &Config, task_type: Option<&Text>) -> Option<Reason> {
+    /// Why a task of this type of `from` would be refused now.
+    fn refusal(&self, ctx: &Context<'_>, from: &DeviceId, task_type: Option<&Text>) -> Option<Reason> {
+        let config = ctx.config;
         let known = config.work.task_types.contains(task_type.map_or(TASK_TYPE_INFERENCE, |text| text));
         if !known {
             return Some(Reason::UnknownTaskType);
@@ -195,7 +200,8 @@ impl Bidder {
         if let Some(reason) = self.lasting_refusal(config) {
             return Some(reason);
         }
-        (self.running() >= self.slots(config)).then_some(Reason::Busy)
+        let slots = if ctx.is_me(from) { self.own_slots(config) } else { self.slots(config) };
+        (self.running() >= slots).then_some(Reason::Busy)
     }
 
     /// BID_REQUEST.
@@ -214,7 +220,7 @@ impl Bidder {
         } else if too_long {
             Some(Reason::TooLong)
         } else {
-            self.refusal(ctx.config, request.task_type.as_ref())
+            self.refusal(ctx, from, request.task_type.as_ref())
         };
         let capacity = Some(self.capacity_for(from, ctx.config));
         let Some(reason) = reason else {
@@ -229,17 +235,14 @@ impl Bidder {
                 npu: self.executor.npu,
                 capacity,
             };
-            // The winner's TASK will be in the dialect of this bid. Who asks with the marker reads it and writes so, even
-            // if it asks from where the address book does not know it, so that its marker is not believed there.
+            // The winner's TASK will be in the dialect of this bid.
             return ctx.notify_in(ctx.answers_in(from, shell), from, Body::BidResponse(bid));
         };
         ctx.tell(Event::Declined { from: from.clone(), reason: reason.clone() });
         if !shell {
             let retry_after = reason.is_load().then_some(ctx.config.timing.retry_after);
-            ctx.notify(
-                from,
-                Body::Refuse(Refuse { task: request.task.clone(), reason, retry_after, capacity }),
-            );
+            let refuse = Refuse { task: request.task.clone(), reason, retry_after, capacity };
+            ctx.notify_bidmesh(from, Body::Refuse(refuse));
         }
     }
 
@@ -257,7 +260,7 @@ impl Bidder {
         } else if order.bid.as_ref().is_some_and(|bid| is_stale(ctx, bid)) {
             Some(Reason::Stale)
         } else {
-            self.refusal(ctx.config, order.task_type.as_ref())
+            self.refusal(ctx, from, order.task_type.as_ref())
         };
         match refusal {
             None => {
@@ -275,7 +278,7 @@ impl Bidder {
             match &mut work.state {
                 State::Running(_) => {
                     if let (false, Some(award)) = (shell, key.award.clone()) {
-                        ctx.notify(&key.from, Body::Accept(Accept { award }));
+                        ctx.notify_bidmesh(&key.from, Body::Accept(Accept { award }));
                     }
                 }
                 State::Kept(kept) => kept.offer_now(now),
@@ -309,7 +312,7 @@ impl Bidder {
         let Some(award) = key.award.clone() else { return };
         let retry_after = reason.is_load().then_some(ctx.config.timing.retry_after);
         let capacity = Some(self.capacity_for(from, ctx.config));
-        ctx.notify(from, Body::Reject(Reject { award, reason, retry_after, capacity }));
+        ctx.notify_bidmesh(from, Body::Reject(Reject { award, reason, retry_after, capacity }));
     }
 
     fn result_message(
@@ -339,7 +342,7 @@ impl Bidder {
         if self.answer_again(ctx, &key, true) {
             return true;
         }
-        if prompt.len() > ctx.config.limits.prompt_bytes || self.refusal(ctx.config, None).is_some() {
+        if prompt.len() > ctx.config.limits.prompt_bytes || self.refusal(ctx, from, None).is_some() {
             // Whoever runs it: a copy of it within the next seconds is a copy.
             let until = ctx.now + ctx.config.timing.duplicate_window;
             self.memory.remember(key, Remembered::Done, Some(until), ctx.now, ctx.config.limits.tombstones);
@@ -361,7 +364,7 @@ impl Bidder {
         ctx.act(Action::Run { run, label: label.clone(), prompt, npu, limit });
         ctx.tell(Event::RunStarted { from: key.from.clone(), run, label: label.clone() });
         if let (false, Some(award)) = (shell, key.award.clone()) {
-            ctx.notify(&key.from, Body::Accept(Accept { award }));
+            ctx.notify_bidmesh(&key.from, Body::Accept(Accept { award }));
         }
         let dialect = ctx.answers_in(&key.from, shell);
         let mut work = Work::begin(run, label, dialect, ctx.now, limit);
@@ -414,13 +417,13 @@ impl Bidder {
             let capacity = Some(self.capacity_for(from, ctx.config));
             let award = award.clone();
             let reject = Reject { award, reason: Reason::Unknown, retry_after: None, capacity };
-            return ctx.notify(from, Body::Reject(reject));
+            return ctx.notify_bidmesh(from, Body::Reject(reject));
         }
         for key in keys {
             match self.works.get_mut(&key).map(|work| &mut work.state) {
                 Some(State::Running(running)) => {
                     running.resume_from(have);
-                    ctx.notify(from, Body::Accept(Accept { award: award.clone() }));
+                    ctx.notify_bidmesh(from, Body::Accept(Accept { award: award.clone() }));
                 }
                 Some(State::Kept(kept)) => kept.offer_now(ctx.now),
                 None => {}

@@ -81,16 +81,21 @@ impl Context<'_> {
         (mail, crate::mail::Post { now: *now, config, me, peers, out })
     }
 
-    /// A note to a peer that nobody waits for.
+    /// A note to a peer that nobody waits for, as the address book says that it speaks.
     pub(crate) fn notify(&mut self, to: &DeviceId, body: crate::wire::Body) {
         let draft = crate::mail::notice(to, body, self.now, self.config);
         self.post(draft);
     }
 
     /// How a message of `from` is answered: with the marker if it showed it (`shell`: it did not), whatever the address book
-    /// takes it for.
+    /// takes it for. It may ask from where the address book does not know it, so that its marker is not believed there.
     pub(crate) fn answers_in(&self, from: &DeviceId, shell: bool) -> Dialect {
         if shell { self.peers.dialect(from, self.config) } else { Dialect::Bidmesh }
+    }
+
+    /// The same to a peer that showed the marker with the message that this answers; shell devices do not know such notes.
+    pub(crate) fn notify_bidmesh(&mut self, to: &DeviceId, body: crate::wire::Body) {
+        self.notify_in(Dialect::Bidmesh, to, body);
     }
 
     /// As [`Context::notify`], in this dialect.

@@ -523,7 +523,7 @@ impl Running<'_> {
         let saving = bidder.sensors().charging == Some(false);
         peers.configure(config, saving, me.seed, *now);
         let usable = bidder.lasting_refusal(config).is_none();
-        let more = peers.set_local(usable, bidder.slots(config), bidder.running_for_others(&me.id));
+        let more = peers.set_local(usable, bidder.own_slots(config), bidder.running_for_others(&me.id));
         if more {
             self.orchestrate(|this, ctx| this.slot_freed(ctx));
         }

@@ -202,7 +202,8 @@ pub struct Submission {
     pub deadline: Option<Duration>,
     /// Who submits, for fairness between clients.
     pub client: Option<Text>,
-    /// The same key is the same task: a retry joins it instead of running again. At most 64 bytes are compared.
+    /// The same key is the same task: a retry joins it instead of running again. All of it is compared and remembered with the
+    /// task: whoever lets others choose it bounds it (the control API: 64 bytes).
     pub key: Option<Text>,
     /// Whether somebody watches; an attached task is cancelled at shutdown, a detached one stays in the store.
     pub attached: bool,

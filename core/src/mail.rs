@@ -162,6 +162,12 @@ impl Letter {
         matches!(self.body, Body::Hello(_) | Body::Discover(_))
     }
 
+    /// Whether questions may wait behind it: it is offered for as long as any of them. A probe, or a HELLO that a person
+    /// says, is tried in its own way and not for them.
+    fn greets(&self) -> bool {
+        matches!(self.purpose, Purpose::Hello)
+    }
+
     /// Whether a copy of it changes nothing: then a try that ended in doubt is followed by another.
     fn may_be_repeated(&self) -> bool {
         match self.purpose {
@@ -243,11 +249,10 @@ impl Mail {
         let (to, give_up_at) = (letter.to.clone(), letter.give_up_at);
         let needs_hello = letter.needs_greeting()
             && post.peers.get(&to).is_some_and(|peer| !peer.greeted)
-            && !self.hello_is_waiting(&to)
             && post.me.address.is_some();
         let award = matches!(letter.purpose, Purpose::Award { .. });
-        if needs_hello {
-            let (address, dialect) = (letter.address, letter.dialect);
+        let (address, dialect) = (letter.address, letter.dialect);
+        if needs_hello && !self.join_greeting(&to, give_up_at) {
             let hello =
                 Letter::new(to.clone(), (address, dialect), post.me.hello(), Purpose::Hello, give_up_at);
             let hello = self.insert(hello);
@@ -271,15 +276,28 @@ impl Mail {
     fn share_tries_of_hello(&mut self, to: &DeviceId, id: SendId) {
         let waits = |l: &&Letter| l.needs_greeting() && l.state == State::Waiting;
         let Some(purpose) = self.letters.get(&id).filter(waits).map(|l| l.purpose.clone()) else { return };
-        let tried = |id: &SendId| self.letters.get(id).is_some_and(|l| l.is_hello() && l.tries > 0);
+        let tried = |id: &SendId| self.letters.get(id).is_some_and(|l| l.greets() && l.tries > 0);
         if self.lanes.get(to).is_some_and(|lane| lane.queue.iter().any(tried)) {
             self.tell(to, &purpose, Fate::Started);
         }
     }
 
-    fn hello_is_waiting(&self, to: &DeviceId) -> bool {
-        let hello = |id: &SendId| self.letters.get(id).is_some_and(Letter::is_hello);
-        self.lanes.get(to).is_some_and(|lane| lane.queue.iter().any(hello))
+    /// The HELLO that is owed to `to` already.
+    fn greeting(&self, to: &DeviceId) -> Option<SendId> {
+        let greets = |id: &&SendId| self.letters.get(id).is_some_and(Letter::greets);
+        self.lanes.get(to)?.queue.iter().find(greets).copied()
+    }
+
+    /// A question waits behind the HELLO that is owed to `to` already, which is then offered until `until` at least.
+    /// `false`: there is none.
+    fn join_greeting(&mut self, to: &DeviceId, until: Time) -> bool {
+        let Some(id) = self.greeting(to) else { return false };
+        if let Some(hello) = self.letters.get_mut(&id) {
+            self.timers.remove(&(hello.timer(), id));
+            hello.give_up_at = hello.give_up_at.max(until);
+            self.timers.insert((hello.timer(), id));
+        }
+        true
     }
 
     /// Lets the letters of a lane fly that may: to a shell device the first alone; to a bidmesh device all that
@@ -313,6 +331,10 @@ impl Mail {
 
     fn fly(&mut self, post: &mut Post<'_>, id: SendId) {
         let Some(letter) = self.letters.get_mut(&id) else { return };
+        if letter.state == State::Flying {
+            // The end of one before it in its lane has let it fly already.
+            return;
+        }
         if letter.give_up_at <= post.now {
             // Its turn came too late: nothing of it has left.
             let why = letter.last_failure.unwrap_or(SendFailure::Unreachable);
@@ -421,11 +443,13 @@ impl Mail {
             post.peers.failed(&letter.to, post.now, letter.sent);
         }
         self.tell(&letter.to, &letter.purpose, Fate::Failed(why));
-        if letter.is_hello() && post.peers.get(&letter.to).is_some_and(|peer| !peer.greeted) {
-            // Nothing that needs a greeting will get one from this HELLO.
+        let ungreeted = || post.peers.get(&letter.to).is_some_and(|peer| !peer.greeted);
+        if letter.greets() && ungreeted() && self.greeting(&letter.to).is_none() {
+            // Nothing that needs a greeting will get one.
             let Some(lane) = self.lanes.get(&letter.to) else { return };
-            let needs = |id: &&SendId| self.letters.get(id).is_some_and(Letter::needs_greeting);
-            let behind: Vec<SendId> = lane.queue.iter().filter(needs).copied().collect();
+            let waits = |letter: &Letter| letter.needs_greeting() && letter.state == State::Waiting;
+            let behind: Vec<SendId> =
+                lane.queue.iter().filter(|id| self.letters.get(*id).is_some_and(waits)).copied().collect();
             for id in behind {
                 if let Some(letter) = self.remove(id) {
                     self.tell(&letter.to, &letter.purpose, Fate::Failed(why));

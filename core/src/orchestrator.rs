@@ -130,7 +130,8 @@ enum Phase {
     Closing {
         sequence: Sequence,
         outcome: Outcome,
-        acknowledge: Option<(DeviceId, AwardId)>,
+        /// The attempt whose worker waits for an ACK.
+        acknowledge: Option<u32>,
     },
     /// To be removed from the table.
     Finished,

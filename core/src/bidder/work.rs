@@ -108,8 +108,8 @@ struct Telling {
     local: bool,
     /// Bytes that were delivered.
     delivered: u64,
-    /// One is on its way.
-    in_flight: bool,
+    /// Where the one begins that is on its way.
+    in_flight: Option<u64>,
     /// Not before then is the next one sent.
     next: Time,
     /// A sign of life is due then.
@@ -170,7 +170,7 @@ impl Work {
     pub(crate) fn told(mut self, local: bool, now: Time, heartbeat: Duration) -> Self {
         if let State::Running(running) = &mut self.state {
             let alive_by = now + heartbeat;
-            running.telling = Some(Telling { local, delivered: 0, in_flight: false, next: now, alive_by });
+            running.telling = Some(Telling { local, delivered: 0, in_flight: None, next: now, alive_by });
         }
         self
     }
@@ -251,7 +251,7 @@ impl Running {
 
     fn timer(&self) -> Option<(Time, &'static str)> {
         let limit = self.stopping.is_none().then_some((self.limit_by, "a run has reached its limit"));
-        let telling = self.telling.as_ref().filter(|telling| !telling.in_flight);
+        let telling = self.telling.as_ref().filter(|telling| telling.in_flight.is_none());
         let told = telling.map(|telling| {
             if self.text_len() > telling.delivered {
                 (telling.next.min(telling.alive_by), "text is to be told")
@@ -390,11 +390,13 @@ impl Bidder {
         match what {
             Fate::Started | Fate::Refused => {}
             Fate::Delivered => {
-                telling.in_flight = false;
-                telling.delivered = telling.delivered.max(upto);
+                // The asker may have said meanwhile that it has less: then this leaves a gap, and is told again after it.
+                if telling.in_flight.take().is_some_and(|offset| offset <= telling.delivered) {
+                    telling.delivered = telling.delivered.max(upto);
+                }
             }
             Fate::Failed(_) => {
-                telling.in_flight = false;
+                telling.in_flight = None;
                 let again = ctx.now + ctx.config.timing.progress_interval.max(LEAST_PAUSE);
                 telling.next = telling.next.max(again);
                 telling.alive_by = telling.alive_by.max(again);
@@ -467,11 +469,13 @@ impl Bidder {
 
     fn tell_progress(&mut self, ctx: &mut Context<'_>, key: &WorkKey) {
         let now = ctx.now;
-        let Some(Work { state: State::Running(running), .. }) = self.works.get_mut(key) else { return };
+        let Some(Work { state: State::Running(running), dialect, .. }) = self.works.get_mut(key) else {
+            return;
+        };
         let len = running.text_len();
         let (Some(telling), Some(award)) = (&mut running.telling, &key.award) else { return };
         let news = len > telling.delivered && telling.next <= now;
-        if telling.in_flight || !(news || telling.alive_by <= now) {
+        if telling.in_flight.is_some() || !(news || telling.alive_by <= now) {
             return;
         }
         let from = usize::try_from(telling.delivered).unwrap_or(usize::MAX);
@@ -483,12 +487,13 @@ impl Bidder {
         let upto = telling.delivered + text.len() as u64;
         let body = Body::Progress(Progress { award: award.clone(), offset: telling.delivered, text });
         let timing = &ctx.config.timing;
-        telling.in_flight = true;
+        telling.in_flight = Some(telling.delivered);
         telling.next = now + if telling.local { Duration::ZERO } else { timing.progress_interval };
         telling.alive_by = now + timing.heartbeat;
         let purpose = Purpose::Progress { work: key.clone(), upto };
         let give_up_at = now + timing.heartbeat;
-        ctx.post(Draft { to: key.from.clone(), address: None, body, purpose, give_up_at });
+        let address = ctx.peers.get(&key.from).map(|peer| (peer.address, *dialect));
+        ctx.post(Draft { to: key.from.clone(), address, body, purpose, give_up_at });
     }
 
     pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {

@@ -9,8 +9,9 @@ use super::{Orchestrator, Phase, Task};
 use crate::auction::Answer;
 use crate::context::Context;
 use crate::id::{AwardId, DeviceId};
+use crate::mail::Draft;
 use crate::outbox::{Ignored, Outcome, OutcomeStatus};
-use crate::wire::{Accept, Body, Progress, Reject, Status, TaskResult};
+use crate::wire::{Accept, Body, Dialect, Progress, Reject, Status, TaskResult};
 
 impl Orchestrator {
     /// The attempt that an award id names, if it was given to `from`.
@@ -23,7 +24,7 @@ impl Orchestrator {
     /// An award that is not known, or over: its worker need not go on.
     fn unwanted(&self, ctx: &mut Context<'_>, from: &DeviceId, award: &AwardId, why: Ignored) {
         ctx.ignore(from, why);
-        ctx.notify(from, Body::Cancel(award.clone()));
+        ctx.notify_bidmesh(from, Body::Cancel(award.clone()));
     }
 
     /// ACCEPT.
@@ -65,6 +66,10 @@ impl Orchestrator {
                 // Slow, but alive: whoever is first wins, and its text is shown with its RESULT.
                 return;
             }
+            if task.is_won_by(number) {
+                // Told to stop it would forget its answer, which is not on disk here yet; it is acknowledged when it is.
+                return ctx.ignore(from, Ignored::AwardOver);
+            }
             let Some((_, attempt)) = task.current_mut().filter(|(current, _)| *current == number) else {
                 return this.unwanted(ctx, from, award, Ignored::AwardOver);
             };
@@ -83,6 +88,8 @@ impl Orchestrator {
                 }
                 Stage::Sending { .. } | Stage::Delivered { .. } => this.accepted(ctx, task),
             }
+            // Of an award of an earlier start this is the first word.
+            task.count_run(number);
             then(this, task, ctx);
         });
     }
@@ -131,18 +138,18 @@ impl Orchestrator {
             let known = self.awards.contains_key(award);
             ctx.ignore(from, if known { Ignored::UnknownAward } else { Ignored::UnknownTask });
             if acknowledge {
-                ctx.notify(from, Body::Ack(award.clone()));
+                ctx.notify_bidmesh(from, Body::Ack(award.clone()));
             }
             return;
         };
         self.with(ctx, task, |this, task, ctx| {
-            if let Phase::Closing { acknowledge: waiting, .. } = &task.phase {
+            if let Phase::Closing { .. } = &task.phase {
                 // The winner's own is acknowledged when the outcome is on disk.
-                let own = waiting.as_ref().is_some_and(|(_, winner)| winner == award);
+                let own = task.is_won_by(number);
                 this.ended(ctx, task, number);
                 ctx.ignore(from, Ignored::AwardOver);
                 if acknowledge && !own {
-                    ctx.notify(from, Body::Ack(award.clone()));
+                    task.acknowledge(ctx, number);
                 }
                 return;
             }
@@ -151,7 +158,7 @@ impl Orchestrator {
                 this.completed(ctx, task, number, result, acknowledge);
             } else {
                 if acknowledge {
-                    ctx.notify(from, Body::Ack(award.clone()));
+                    task.acknowledge(ctx, number);
                 }
                 this.failed(ctx, task, number, result.status, &result.output);
             }
@@ -179,19 +186,17 @@ impl Orchestrator {
         acknowledge: bool,
     ) {
         let output = &result.output;
-        let Some(attempt) = task.attempts.get_mut(&number) else { return };
-        let (device, award) = (attempt.device.clone(), attempt.award.clone());
+        let Some(attempt) = task.attempts.get(&number) else { return };
+        let device = attempt.device.clone();
         if output.len() > ctx.config.limits.output_bytes {
             if acknowledge {
-                ctx.notify(&device, Body::Ack(award));
+                task.acknowledge(ctx, number);
             }
             let why = format!("the answer is longer than this device keeps: {} bytes", output.len());
             return self.failed(ctx, task, number, Status::Error, &why);
         }
-        if !core::mem::replace(&mut attempt.accepted, true) {
-            // RESULT overtook ACCEPT.
-            task.accepted_runs += 1;
-        }
+        // RESULT may have overtaken ACCEPT.
+        task.count_run(number);
         self.show_whole(ctx, task, number, output);
         let why = format!("{device} answered");
         ctx.chronicle.happened(&task.id, ctx.now, why.clone(), &ctx.config.limits);
@@ -201,7 +206,7 @@ impl Orchestrator {
         let outcome = Outcome { device: Some(device.clone()), output: output.clone(), speed, ..completed };
         self.close(ctx, task, outcome);
         if let (Phase::Closing { acknowledge: waiting, .. }, true) = (&mut task.phase, acknowledge) {
-            *waiting = Some((device, award));
+            *waiting = Some(number);
         }
     }
 
@@ -213,11 +218,7 @@ impl Orchestrator {
             task.give_up_slow(number);
             return ctx.ignore(&slow, Ignored::AwardOver);
         }
-        if let Some(attempt) = task.attempts.get_mut(&number)
-            && !core::mem::replace(&mut attempt.accepted, true)
-        {
-            task.accepted_runs += 1;
-        }
+        task.count_run(number);
         let why = match status {
             Status::HandedBack if output.trim().is_empty() => String::from("handed the task back"),
             Status::HandedBack => format!("handed the task back: {}", first_line(output)),
@@ -225,6 +226,31 @@ impl Orchestrator {
             Status::Error | Status::Completed => format!("failed: {}", first_line(output)),
         };
         self.lose(ctx, task, why);
+    }
+}
+
+impl Task {
+    /// The worker said, or showed, that it runs it: that is a run of this task, once.
+    fn count_run(&mut self, number: u32) {
+        if let Some(attempt) = self.attempts.get_mut(&number)
+            && !core::mem::replace(&mut attempt.accepted, true)
+        {
+            self.accepted_runs += 1;
+        }
+    }
+
+    /// Whether this award's answer is being written down, and its worker waits for the ACK.
+    fn is_won_by(&self, number: u32) -> bool {
+        matches!(self.phase, Phase::Closing { acknowledge: Some(winner), .. } if winner == number)
+    }
+
+    /// ACK of the RESULT of an attempt. A worker that a person removed from the address book meanwhile is where it was
+    /// when it got the award.
+    pub(super) fn acknowledge(&self, ctx: &mut Context<'_>, number: u32) {
+        let Some(attempt) = self.attempts.get(&number) else { return };
+        let address = ctx.peers.get(&attempt.device).map_or(attempt.address, |peer| peer.address);
+        let ack = crate::mail::notice(&attempt.device, Body::Ack(attempt.award.clone()), ctx.now, ctx.config);
+        ctx.post(Draft { address: Some((address, Dialect::Bidmesh)), ..ack });
     }
 }
 

@@ -161,9 +161,9 @@ impl Assembly {
         if piece.is_empty() {
             return before;
         }
-        if self.pieces.len() < limits.pieces
-            && offset.saturating_add(piece.len() as u64) <= limits.output_bytes as u64
-        {
+        // What goes on from the text at hand is not kept as a piece.
+        let room = offset <= self.len() || self.pieces.len() < limits.pieces;
+        if room && offset.saturating_add(piece.len() as u64) <= limits.output_bytes as u64 {
             // Of two pieces at one offset the longer says more.
             let known = self.pieces.entry(offset).or_insert_with(|| piece.clone());
             if known.len() < piece.len() {

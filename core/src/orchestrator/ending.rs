@@ -133,8 +133,8 @@ impl Orchestrator {
                 ctx.notify(&peer.clone(), Body::SlmResult(text));
             }
         }
-        if let Some((device, award)) = acknowledge {
-            ctx.notify(&device, Body::Ack(award));
+        if let Some(number) = acknowledge {
+            task.acknowledge(ctx, number);
         }
         self.remember(ctx, Closed { task: task.id.clone(), key: task.key.clone(), outcome });
     }

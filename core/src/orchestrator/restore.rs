@@ -88,8 +88,11 @@ impl Orchestrator {
 
     fn restore_award(&mut self, ctx: &mut Context<'_>, task: &mut Task, awarded: Awarded) {
         if let Some((number, _)) = task.current() {
-            // A later award means that the earlier one had been given up.
+            // A later award means that the earlier one had been given up. Whether it ever ran is not known: it counts, but
+            // what is not known ends no task.
             self.supersede_quietly(ctx, task, number);
+            let most = ctx.config.limits.attempts.saturating_sub(1);
+            task.accepted_runs = (task.accepted_runs + 1).min(most);
         }
         if !core::mem::replace(&mut task.had_turn, true) {
             self.clients.had_turn(&task.client);
@@ -124,13 +127,13 @@ impl Orchestrator {
             npu: false,
             bid: None,
             stage: Stage::Running(running),
-            accepted: true,
+            // Until the worker says so: perhaps its TASK never left.
+            accepted: false,
             holds: true,
             ended: false,
             probed_out: false,
             text: Default::default(),
         };
-        task.accepted_runs += 1;
         ctx.peers.award(&awarded.device, false, ctx.now, true);
         self.awards.insert(awarded.award, (task.number, awarded.attempt));
         task.attempts.insert(awarded.attempt, attempt);
@@ -138,13 +141,12 @@ impl Orchestrator {
         task.phase = Phase::Awarded { attempt: awarded.attempt, auction };
     }
 
+    /// As [`Orchestrator::supersede`], and nobody is told.
     fn supersede_quietly(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32) {
         if let Some(attempt) = task.attempts.get_mut(&number) {
             attempt.stage = Stage::Over;
-            if core::mem::take(&mut attempt.holds) {
-                ctx.peers.award(&attempt.device, false, ctx.now, false);
-            }
         }
+        self.release(ctx, task, number);
     }
 
     fn restore_outcome(&mut self, ctx: &mut Context<'_>, task: &mut Task, outcome: &Outcome) {

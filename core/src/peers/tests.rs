@@ -236,7 +236,8 @@ proptest! {
                 }
                 11 => {
                     let due = peers.due_heartbeats(now);
-                    prop_assert!(due.iter().all(|device| peers.get(device).is_some_and(Peer::is_bidmesh)));
+                    let wanted = |peer: &Peer| peer.is_bidmesh() || peer.failing.is_some();
+                    prop_assert!(due.iter().all(|device| peers.get(device).is_some_and(wanted)));
                     prop_assert!(peers.deadline().is_none_or(|(at, _)| at > now), "none is due twice");
                 }
                 _ => { peers.see_boot(&device, Some(&boot(&alloc::format!("x{number}"))), now); }

@@ -265,7 +265,7 @@ pub(super) fn message(
     let payload = match kind {
         "HELLO" | "DISCOVER" => format!("{advertised}{marked}"),
         _ if payload.is_some() => payload.unwrap_or_default(),
-        "RESULT" if shell => {
+        "RESULT" if shell && unmarked => {
             let field = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default();
             // As the script prints it: the output stands raw.
             format!(
