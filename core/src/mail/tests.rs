@@ -197,10 +197,10 @@ fn a_question_whose_time_is_over_lets_the_next_one_fly_once() {
     let mut office = Office::new();
     office.ask(BIDMESH).unwrap();
     let hello = *office.flying.keys().next().unwrap();
-    office.now = office.now + Duration::from_secs(1);
+    office.now += Duration::from_secs(1);
     let second = office.ask(BIDMESH).unwrap();
     // The HELLO arrives in the moment in which the first question is to be given up, before the mail is called for that.
-    office.now = office.now + Duration::from_secs(9);
+    office.now += Duration::from_secs(9);
     office.delivered(hello);
     assert!(office.flying.contains_key(&second));
     assert_eq!(office.mail.len(), 1, "the first one is given up");
