@@ -349,7 +349,8 @@ fn a_device_without_file_descriptors_waits_for_them() {
     let answer = stream.read(&mut [0]);
     let worked = processor_time(process).saturating_sub(worked);
     assert!(answer.is_err(), "nobody can take the connection: {answer:?}");
-    assert!(worked < Duration::from_millis(500), "it tries again without a pause: {worked:?} in two seconds");
+    // 10 ms as measured; without pauses half a second and more, on a machine with much other work.
+    assert!(worked < Duration::from_millis(150), "it tries again without a pause: {worked:?} in two seconds");
     limit_descriptors(process, limit);
     // The connection waited in the kernel.
     stream.set_read_timeout(Some(SOON)).unwrap();
