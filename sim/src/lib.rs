@@ -11,7 +11,9 @@
 //! - a crash says goodbye to the peers; a flat battery does not: [`Mesh::power_off`];
 //! - a read returns what one write wrote; [`TurmoilSockets`] hands it out in pieces, and on a rough host
 //!   ([`Plan::rough`]) writes are split, delayed and cut off too;
-//! - a peer is a driver; a [`Caller`] writes whatever bytes a test likes, a [`Puppet`] whatever messages.
+//! - a peer is a driver, or a shell device with one of five netcats ([`ShellPeer`]); a [`Caller`] writes whatever bytes a
+//!   test likes, a [`Puppet`] whatever messages;
+//! - a connection exists only once it is accepted: a shell device's backlog accepts, and never reads.
 
 pub mod campaign;
 pub mod invariants;
@@ -22,22 +24,32 @@ pub mod world;
 
 mod caller;
 mod disk;
+mod host;
 mod mesh;
 pub mod model;
+mod netcat;
 mod page;
 mod probe;
 mod puppet;
 mod record;
 mod script;
 mod seeds;
+/// What a shell makes of a message: one model for all crates whose tests need it.
+#[path = "../../core/tests/support/shell.rs"]
+mod shell;
+mod shell_peer;
 mod sockets;
 mod turn;
 
 pub use caller::{Call, Caller, Hung};
-pub use mesh::{Builder, Loss, Mesh, Plan};
+pub use host::Plan;
+pub use mesh::{Builder, Loss, Mesh};
+pub use netcat::Netcat;
 pub use probe::{Ask, Asked};
 pub use puppet::{Puppet, Reply};
 pub use record::{Entry, What};
 pub use script::{Act, answer};
 pub use seeds::{Known, known_seeds, seeds};
+pub use shell_peer::{Shell, ShellPeer};
 pub use sockets::{Piecemeal, Roughness, TurmoilSockets};
+pub use world::choices::Choices;

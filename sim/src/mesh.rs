@@ -2,123 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use bidmesh_core::config::Detection;
-use bidmesh_core::draw::Seed;
 use bidmesh_core::id::DeviceId;
-use bidmesh_core::input::{Prompts, Sensors as Reading};
-use bidmesh_core::load::{Load, Percent};
+use bidmesh_core::input::Prompts;
 use bidmesh_core::outbox::OutcomeStatus;
-use bidmesh_core::{Config, Event, Identity, Input, Submission};
-use bidmesh_io_tokio::clock::TokioClock;
-use bidmesh_io_tokio::driver::{Driver, Parts, Sampling};
-use bidmesh_io_tokio::network::{TcpLimits, TcpNetwork};
-use bidmesh_io_tokio::store::NoStore;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use bidmesh_core::wire::Body;
+use bidmesh_core::{Event, Input, Submission};
 
 use crate::caller::{Call, Caller};
 use crate::disk::Disk;
-use crate::probe::{Ask, Asked, Asks, Command, Desk, Probe, locked};
+use crate::host::{Host, PORT, Plan, play};
+use crate::probe::{Ask, Asked, Asks, Command, Desk, locked};
 use crate::puppet::Puppet;
-use crate::record::{Entry, Record, Recorded, What};
-use crate::script::{Act, Scripted, Steady, answer};
-use crate::sockets::{Roughness, TurmoilSockets};
-
-const PORT: u16 = 9999;
-
-/// A device as it is planned.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    device: DeviceId,
-    npu: bool,
-    slots: u16,
-    acts: Vec<Act>,
-    reading: Reading,
-    config: Config,
-    disk: bool,
-    rough: Option<Roughness>,
-}
-
-impl Plan {
-    /// An ordinary device: no NPU, one slot, 20 % load, a full battery; answers each prompt within a second.
-    ///
-    /// # Panics
-    /// If `id` is no device id.
-    pub fn new(id: &str) -> Self {
-        Self {
-            device: device(id),
-            npu: false,
-            slots: 1,
-            acts: vec![Act::answer(1)],
-            reading: Reading {
-                cpu: Load::from_ppm(200_000),
-                ram: Load::from_ppm(500_000),
-                battery: Percent::new(100),
-                charging: Some(false),
-                temperature: None,
-                minute_of_day: None,
-            },
-            // Tests that are about heartbeats switch them on: the others count messages and wait for quiet.
-            config: Config { detection: Detection::OFF, ..Config::default() },
-            disk: false,
-            rough: None,
-        }
-    }
-
-    /// Its connections are split, delayed and cut off.
-    #[must_use]
-    pub fn rough(mut self, roughness: Roughness) -> Self {
-        self.rough = Some(roughness);
-        self
-    }
-
-    /// What it must not lose is on a disk, and found again when it starts anew.
-    #[must_use]
-    pub fn disk(mut self) -> Self {
-        self.disk = true;
-        self
-    }
-
-    /// It runs prompts on an NPU.
-    #[must_use]
-    pub fn npu(mut self) -> Self {
-        self.npu = true;
-        self
-    }
-
-    /// It runs so many prompts at once.
-    #[must_use]
-    pub fn slots(mut self, slots: u16) -> Self {
-        self.slots = slots;
-        self.config.work.slots = slots;
-        self
-    }
-
-    /// What it does with prompts, one act after the other, the last for ever. None at all: it cannot run any.
-    #[must_use]
-    pub fn acts(mut self, acts: impl IntoIterator<Item = Act>) -> Self {
-        self.acts = acts.into_iter().collect();
-        self
-    }
-
-    /// Its load, in percent.
-    #[must_use]
-    pub fn cpu(mut self, percent: u32) -> Self {
-        self.reading.cpu = Load::from_ppm(percent.saturating_mul(10_000));
-        self
-    }
-
-    /// Its settings.
-    #[must_use]
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
-        self
-    }
-}
+use crate::record::{Entry, Record, What};
+use crate::script::answer;
+use crate::shell_peer::{ShellHost, ShellPeer};
 
 /// How often messages are lost. A lost one breaks its link until the next message that is lucky.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -138,6 +39,7 @@ pub struct Builder {
     loss: Option<Loss>,
     plans: Vec<Plan>,
     puppets: Vec<Puppet>,
+    shells: Vec<ShellPeer>,
     callers: Vec<Caller>,
 }
 
@@ -160,6 +62,20 @@ impl Builder {
     #[must_use]
     pub fn puppet(mut self, puppet: Puppet) -> Self {
         self.puppets.push(puppet);
+        self
+    }
+
+    /// One more shell device. The devices know it; it knows whoever introduced itself.
+    #[must_use]
+    pub fn shell(mut self, shell: ShellPeer) -> Self {
+        self.shells.push(shell);
+        self
+    }
+
+    /// More shell devices.
+    #[must_use]
+    pub fn shells(mut self, shells: impl IntoIterator<Item = ShellPeer>) -> Self {
+        self.shells.extend(shells);
         self
     }
 
@@ -206,7 +122,9 @@ impl Builder {
         );
         let turn = crate::turn::take();
         let mut sim = self.sim();
-        let ids = self.plans.iter().map(|plan| &plan.device).chain(self.puppets.iter().map(|p| &p.device));
+        let ids = self.plans.iter().map(|plan| &plan.device);
+        let ids = ids.chain(self.puppets.iter().map(|puppet| &puppet.device));
+        let ids = ids.chain(self.shells.iter().map(ShellPeer::device));
         let addresses: Vec<_> =
             ids.map(|device| (device.clone(), SocketAddr::new(sim.lookup(device.as_str()), PORT))).collect();
         let (record, asks) = (Record::default(), Asks::default());
@@ -232,6 +150,11 @@ impl Builder {
             let (name, peers, record, seed) =
                 (puppet.device.clone(), addresses.clone(), record.clone(), self.seed);
             sim.host(name.as_str(), move || play(puppet.clone(), peers.clone(), record.clone(), seed));
+        }
+        for shell in self.shells {
+            let name = shell.device().clone();
+            let host = Arc::new(ShellHost::new(shell, &addresses, self.seed, record.clone()));
+            sim.host(name.as_str(), move || Arc::clone(&host).run());
         }
         for caller in self.callers {
             let (name, peers, record) = (caller.device.clone(), addresses.clone(), record.clone());
@@ -287,6 +210,7 @@ impl Mesh {
             loss: None,
             plans: Vec::new(),
             puppets: Vec::new(),
+            shells: Vec::new(),
             callers: Vec::new(),
         }
     }
@@ -398,6 +322,11 @@ impl Mesh {
         self.command(to, Command::Tell(input));
     }
 
+    /// Somebody at a device says something to another, outside any task.
+    pub fn say(&mut self, at: &str, to: &str, body: Body) {
+        self.command(at, Command::Say(device(to), body));
+    }
+
     fn command(&self, to: &str, command: Command) {
         let desk = self.desks.get(&device(to));
         assert!(desk.is_some(), "there is no device {to} with a driver");
@@ -505,10 +434,17 @@ impl Mesh {
             let decided = asked.decision.as_ref().and_then(|decision| decision.outcome.as_ref());
             assert_eq!(decided, Some(outcome), "{ask} has a decision record that says the same");
         }
-        let mut finished = BTreeSet::new();
-        for entry in self.record.entries().iter() {
-            if let What::Noticed(Event::Finished { task, .. }) = &entry.what {
-                assert!(finished.insert((entry.device.clone(), task.clone())), "{task} finished twice");
+        let (mut finished, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for Entry { device, what, .. } in self.record.entries().iter() {
+            match what {
+                What::Noticed(Event::Finished { task, .. }) => {
+                    assert!(finished.insert((device.clone(), task.clone())), "{task} finished twice");
+                }
+                // Nothing there recognises a copy: no shell device may be handed one.
+                What::Took(award) => {
+                    assert!(taken.insert((device.clone(), award.clone())), "{device} took {award} twice");
+                }
+                _ => {}
             }
         }
     }
@@ -538,102 +474,4 @@ pub(crate) fn device(id: &str) -> DeviceId {
     let device = DeviceId::new(id);
     #[allow(clippy::expect_used, reason = "a harness for tests: ids are written in the test")]
     device.expect("a device id")
-}
-
-/// A host with a driver, over all its starts.
-struct Host {
-    seed: u64,
-    plan: Plan,
-    peers: Vec<(DeviceId, SocketAddr)>,
-    desk: Arc<Desk>,
-    asks: Asks,
-    record: Record,
-    starts: AtomicU32,
-    /// Prompts run so far, over all starts.
-    runs: Arc<AtomicUsize>,
-    disk: Disk,
-}
-
-impl Host {
-    /// One start of it: a device until it ends.
-    async fn run(self: Arc<Self>) -> turmoil::Result {
-        let id = &self.plan.device;
-        let start = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
-        self.record.note(id, What::Started(start));
-        let address = SocketAddr::new(turmoil::lookup(id.as_str()), PORT);
-        let sockets = self.plan.rough.map_or_else(TurmoilSockets::default, |roughness| {
-            let (high, low) = (self.draw(start) >> 64, u64::MAX);
-            TurmoilSockets::rough(roughness, u64::try_from(high).unwrap_or(low))
-        });
-        let network = TcpNetwork::bind(sockets, any(), TcpLimits::default()).await?;
-        let network = Recorded { network, device: id.clone(), record: self.record.clone() };
-        let (driver, handle) = Driver::new(Parts {
-            identity: Identity { device: id.clone(), address: Some(address) },
-            config: self.plan.config.clone(),
-            seed: self.draw(start),
-            network,
-            clock: TokioClock::new(),
-            executor: Arc::new(self.executor()),
-            sensors: Arc::new(Steady(self.plan.reading)),
-            store: if self.plan.disk { Arc::new(self.disk.clone()) } else { Arc::new(NoStore) },
-            sampling: Sampling::default(),
-            peers: watch::Sender::new(Vec::new()),
-        });
-        let probe = Probe {
-            device: id.clone(),
-            handle: handle.clone(),
-            desk: Arc::clone(&self.desk),
-            asks: Arc::clone(&self.asks),
-            record: self.record.clone(),
-        };
-        let mut people = JoinSet::new();
-        people.spawn(probe.clone().watch(handle.events()));
-        let peers = self.peers.clone();
-        people.spawn(async move {
-            // Nobody asks a device that knows no peers yet. One that ends at once needs none.
-            let _ = handle.tell(Input::PeersEdited(peers)).await;
-            probe.work().await;
-        });
-        let end = driver.run().await;
-        self.record.note(id, What::Ended(format!("{end:?}")));
-        Ok(())
-    }
-
-    fn executor(&self) -> Scripted {
-        Scripted {
-            device: self.plan.device.clone(),
-            npu: self.plan.npu,
-            slots: self.plan.slots,
-            acts: self.plan.acts.clone(),
-            runs: Arc::clone(&self.runs),
-            record: self.record.clone(),
-        }
-    }
-
-    /// The seed of this start.
-    fn draw(&self, start: u32) -> u128 {
-        let half = |purpose| {
-            let parts = [self.plan.device.as_str().as_bytes(), &start.to_be_bytes()];
-            u128::from(Seed::from(self.seed).draw(purpose, &parts))
-        };
-        half("high") << 64 | half("low")
-    }
-}
-
-async fn play(
-    puppet: Puppet,
-    peers: Vec<(DeviceId, SocketAddr)>,
-    record: Record,
-    seed: u64,
-) -> turmoil::Result {
-    let device = puppet.device.clone();
-    let address = SocketAddr::new(turmoil::lookup(device.as_str()), PORT);
-    let network = TcpNetwork::bind(TurmoilSockets::default(), any(), TcpLimits::default()).await?;
-    puppet.play(Recorded { network, device, record }, address, peers, seed).await;
-    Ok(())
-}
-
-/// Every address of the host.
-fn any() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], PORT))
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bidmesh_core::decision::Decision;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::outbox::Outcome;
+use bidmesh_core::wire::Body;
 use bidmesh_core::{Event, Input, Submission};
 use bidmesh_io_tokio::driver::{Following, Handle, Noticed, Refused, Told};
 use tokio::sync::{Notify, broadcast};
@@ -73,6 +74,7 @@ impl Asked {
 pub(crate) enum Command {
     Ask(Ask, Box<Submission>),
     Leave(Ask),
+    Say(DeviceId, Body),
     Tell(Input),
 }
 
@@ -140,6 +142,11 @@ impl Probe {
                 Command::Leave(ask) => {
                     locked(&self.desk.leaving).push(ask);
                     self.desk.left.notify_waiters();
+                }
+                Command::Say(to, body) => {
+                    let handle = self.handle.clone();
+                    // What became of it is in the record.
+                    tokio::spawn(async move { handle.say(to, body).await });
                 }
                 // A device that has ended is told nothing.
                 Command::Tell(input) => drop(self.handle.tell(input).await),

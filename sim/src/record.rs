@@ -57,6 +57,8 @@ pub enum What {
     },
     /// A prompt began to run.
     RunBegan(String),
+    /// A shell device took a TASK: what it was awarded.
+    Took(String),
     /// The device noticed something.
     Noticed(Event),
     /// How a [`Caller`](crate::Caller)'s connection ended, by its number.
@@ -80,6 +82,7 @@ impl fmt::Display for Entry {
             What::Received { from: Some(from), kind } => write!(f, "<- {from} {kind}"),
             What::Received { from: None, kind } => write!(f, "<- ? {kind}"),
             What::RunBegan(prompt) => write!(f, "runs {prompt:?}"),
+            What::Took(award) => write!(f, "takes {award}"),
             What::Noticed(event) => write!(f, "{event:?}"),
             What::Call(number, how) => write!(f, "call {number}: {how:?}"),
             What::Told(ask, told) => write!(f, "{ask} told {told:?}"),

@@ -37,7 +37,8 @@ impl TurmoilSockets {
         Self { rough: Some((roughness, choices)) }
     }
 
-    fn stream(&self, stream: TcpStream) -> Piecemeal {
+    /// A connection as rough as this host's are.
+    pub(crate) fn stream(&self, stream: TcpStream) -> Piecemeal {
         let mut piecemeal = Piecemeal { stream, reads: 0, written: 0, cut: None, pause: None, rough: None };
         if let Some((roughness, choices)) = &self.rough {
             let mut choices = choices.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,8 @@
     reason = "a test ends there, and says where"
 )]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -223,28 +225,7 @@ fn two_runs_of_one_seed_are_the_same() {
     assert_ne!(eventful(11), eventful(12), "and other seeds are other worlds");
 }
 
-/// Where a process of the next test writes its trace.
-const TRACE: &str = "BIDMESH_SIM_TRACE";
-
 #[test]
 fn two_processes_with_one_seed_are_the_same() {
-    if let Some(path) = std::env::var_os(TRACE) {
-        std::fs::write(path, eventful(13)).expect("the trace can be written");
-        return;
-    }
-    // Where memory lies and what hash maps are seeded with differs from process to process.
-    let folder = tempfile::tempdir().expect("a folder");
-    let trace = |name: &str| {
-        let path = folder.path().join(name);
-        let status = std::process::Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "two_processes_with_one_seed_are_the_same"])
-            .env(TRACE, &path)
-            .stdout(std::process::Stdio::null())
-            .status();
-        assert!(status.expect("it starts").success());
-        std::fs::read_to_string(path).expect("it wrote a trace")
-    };
-    let (first, second) = (trace("first"), trace("second"));
-    assert!(first.lines().count() > 100);
-    assert_eq!(first, second);
+    support::assert_same_in_two_processes("two_processes_with_one_seed_are_the_same", || eventful(13));
 }

@@ -29,7 +29,7 @@ pub use binary::bidmesh_binary;
 pub use peer::MeshPeer;
 pub use phones::{Laptop, Phone, can_play_phones, phone_binary, run_to_end};
 pub use port::Port;
-pub use process::{Finished, Process, resident_bytes};
+pub use process::{Finished, Process, limit_descriptors, open_descriptors, processor_time, resident_bytes};
 pub use programs::{LineEnd, Netcat, Shell};
 pub use raw::{Inbox, deliver};
 pub use real_model::{ModelServer, model_file};

@@ -1,12 +1,13 @@
 //! Processes that die with the test that started them, with all that they started in turn.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, prlimit};
 
 use crate::wait::wait_until;
 
@@ -127,6 +128,44 @@ pub fn resident_bytes(process: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
     kibibytes * 1024
+}
+
+/// How long a process has computed (Linux).
+///
+/// # Panics
+/// If there is no such process.
+pub fn processor_time(process: u32) -> Duration {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    // The second field, a name in brackets, may hold anything. Two of the others count hundredths of a second.
+    let (_, fields) = stat.rsplit_once(')').expect("Linux says it");
+    let ticks =
+        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
+    Duration::from_millis(10 * ticks.sum::<u64>())
+}
+
+/// The files, sockets and pipes that a process has open, by number (Linux).
+///
+/// # Panics
+/// If there is no such process.
+pub fn open_descriptors(process: u32) -> BTreeSet<u64> {
+    let path = format!("/proc/{process}/fd");
+    let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// From now on a process that this one started gets no descriptor of this number or above (Linux). Returns the limit
+/// before.
+///
+/// # Panics
+/// If there is no such process.
+pub fn limit_descriptors(process: u32, limit: u64) -> u64 {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    assert!(process.is_some(), "a process");
+    // Only the soft limit changes: that can be undone. The hard one is inherited.
+    let new = Rlimit { current: Some(limit), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(process, Resource::Nofile, new).expect("a child of the same user");
+    before.current.unwrap_or(u64::MAX)
 }
 
 /// What [`Process::run`] saw.

@@ -1,5 +1,5 @@
 //! Bad input from outside: thousands of messages and connections that lie about everything, from a fixed seed, against
-//! a running device. Its memory stays bounded, and it still bids and answers.
+//! a running device. Its memory stays bounded, it keeps no connection, and it still bids and answers.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,11 +7,15 @@
     reason = "helpers of tests, which the lint does not know as such"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bidmesh_tests::{BidmeshProcess, Runner, resident_bytes, try_until};
+use bidmesh_tests::{
+    BidmeshProcess, Runner, limit_descriptors, open_descriptors, processor_time, resident_bytes, try_until,
+    wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 /// What the device may keep for good of all that was thrown at it. Its limits allow more: 16 MiB of unfinished
@@ -274,4 +278,85 @@ fn floods_of_greetings_and_bid_requests_stay_within_the_limits() {
     let peers = victim.device.status()["peers"].as_array().map(Vec::len).unwrap();
     assert!((500..=1024).contains(&peers), "{peers} peers");
     assert!(victim.device.peer("Friend").is_some(), "a flood drove out a friend");
+}
+
+/// The files and sockets that the process has open, once that has not changed for a second.
+fn descriptors_at_rest(process: u32) -> BTreeSet<u64> {
+    let mut last = (open_descriptors(process), Instant::now());
+    wait_until(SOON, "no file or socket to be opened or closed", || {
+        let open = open_descriptors(process);
+        if open != last.0 {
+            last = (open, Instant::now());
+        }
+        (last.1.elapsed() >= Duration::from_secs(1)).then(|| last.0.clone())
+    })
+}
+
+/// Waits until the process has no more open than it had.
+fn assert_gives_back(victim: &Victim, before: &BTreeSet<u64>) {
+    let mut now = BTreeSet::new();
+    try_until(SOON, || {
+        now = open_descriptors(victim.device.process_id());
+        (now.len() <= before.len()).then_some(())
+    })
+    .unwrap_or_else(|| panic!("open before: {before:?}, now: {now:?}\n{}", victim.device.log()));
+}
+
+#[test]
+fn no_file_descriptor_is_kept() {
+    let victim = Victim::start();
+    let process = victim.device.process_id();
+    let before = descriptors_at_rest(process);
+    let mut random = Random(SEED);
+    // These are never closed from our side: the device has to hang up.
+    let mut open = Vec::new();
+    for number in 0..300 {
+        throw(victim.address(), &lie(&mut random));
+        throw(victim.address(), b"");
+        let Ok(mut stream) = TcpStream::connect(victim.address()) else { continue };
+        match number % 3 {
+            0 => open.push(stream),
+            1 => {
+                let _ = stream.write_all(b"TASK|Friend|{\"task_id\": \"ta");
+                open.push(stream);
+            }
+            // Closed by us with bytes on their way.
+            _ => drop(stream.write_all(&random.bytes(50_000))),
+        }
+    }
+    let meanwhile = open_descriptors(process);
+    assert!(meanwhile.len() > before.len() + 20, "{before:?}, while connections hang {meanwhile:?}");
+    for prompt in ["one", "two", "three"] {
+        victim.works(prompt);
+    }
+    assert_gives_back(&victim, &before);
+    drop(open);
+    victim.assert_unharmed();
+}
+
+#[test]
+fn a_device_without_file_descriptors_waits_for_them() {
+    let victim = Victim::start();
+    let process = victim.device.process_id();
+    let before = descriptors_at_rest(process);
+    let first_free = (0..).find(|number| !before.contains(number)).unwrap();
+    let limit = limit_descriptors(process, first_free);
+    let mut stream = TcpStream::connect(victim.address()).unwrap();
+    stream.write_all(b"TEXT|Friend|are you there?\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let worked = processor_time(process);
+    let answer = stream.read(&mut [0]);
+    let worked = processor_time(process).saturating_sub(worked);
+    assert!(answer.is_err(), "nobody can take the connection: {answer:?}");
+    // 10 ms as measured; without pauses half a second and more, on a machine with much other work.
+    assert!(worked < Duration::from_millis(150), "it tries again without a pause: {worked:?} in two seconds");
+    limit_descriptors(process, limit);
+    // The connection waited in the kernel.
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(stream.read(&mut [0]).ok(), Some(0), "the message is read now");
+    victim.device.wait_for_log("are you there?", SOON);
+    victim.works("again");
+    assert_gives_back(&victim, &before);
+    victim.assert_unharmed();
 }

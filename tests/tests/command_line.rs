@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use bidmesh_tests::{BidmeshProcess, Finished, Process, Runner, Signal, wait_unti
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
+/// What a person is told to do about a port that is taken.
+const PORT_ADVICE: &str = "another program listens there; stop it or choose another port";
 
 /// A device that works for itself.
 fn device() -> (Runner, BidmeshProcess) {
@@ -149,7 +151,21 @@ fn two_devices_cannot_have_one_directory_or_one_port() {
     assert_fails(&second, 2, &["a device runs in this directory already", &holder]);
     let other = BidmeshProcess::build("Other").prepare();
     let taken = device.address().to_string();
-    assert_fails(&other.run(&["up", "--listen", &taken]), 1, &[&taken]);
+    assert_fails(&other.run(&["up", "--listen", &taken]), 1, &[&taken, PORT_ADVICE]);
+}
+
+#[test]
+fn a_device_whose_port_was_taken_while_it_was_away_says_so_and_starts_once_it_is_free() {
+    let (_runner, mut device) = device();
+    let task = device.ask("remember this")["task_id"].as_str().unwrap().to_owned();
+    let address = device.address();
+    device.kill();
+    let squatter = TcpListener::bind(address).unwrap();
+    let up = ["up", "--id", device.id(), "--listen", &address.to_string()];
+    assert_fails(&device.run(&up), 1, &[&address.to_string(), PORT_ADVICE]);
+    drop(squatter);
+    device.start_again();
+    assert_eq!(device.json(&["result", &task])["output"], "remember this", "nothing was lost");
 }
 
 #[test]

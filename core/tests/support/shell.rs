@@ -44,7 +44,7 @@ impl Echo {
                 b'\\' => out.push(b'\\'),
                 b'c' => return out,
                 b'0' => {
-                    let digits = rest.iter().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
+                    let digits = rest.iter().take(3).take_while(|b| matches!(b, b'0'..=b'7')).count();
                     let (octal, after) = rest.split_at(digits);
                     let value = octal.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
                     out.push(value.to_le_bytes()[0]);
