@@ -18,6 +18,7 @@ mod exit;
 mod log;
 mod output;
 mod phones;
+mod question;
 mod signals;
 mod table;
 mod words;

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bidmesh_tests::{BidmeshProcess, Finished, Process, Runner, Signal, wait_until};
+use bidmesh_tests::{BidmeshProcess, Finished, Process, Runner, Signal, require, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -130,6 +130,23 @@ fn ctrl_c_stops_the_work_and_exits_with_130() {
     let finished = asked.finish(SOON);
     assert_fails(&finished, 130, &["cancelled"]);
     wait_until(SOON, "the work to stop", || (!run.is_alive()).then_some(()));
+}
+
+#[test]
+fn ctrl_c_ends_a_command_that_asks_a_person_something() {
+    if !require(&["script", "mkfifo"]) {
+        return;
+    }
+    let runner = Runner::new();
+    let off = BidmeshProcess::build("Off").setting("executor.run", &runner.as_executor()).prepare();
+    for command in [&["up", "--listen", "127.0.0.1:0"][..], &["ask", "hello"]] {
+        let (terminal, mut person) = off.at_terminal(command);
+        terminal.wait_for_stdout("Does this device have NPU? (y/n): ", SOON);
+        person.write_all(b"\x03").unwrap();
+        let finished = terminal.finish(SOON);
+        assert_eq!(finished.code(), Some(130), "{command:?}: {}", finished.stdout());
+    }
+    assert_eq!(runner.started().len(), 0);
 }
 
 #[test]

@@ -8,12 +8,13 @@ use clap::Args;
 
 use super::ask::{self, Ask};
 use crate::cli::Shared;
-use crate::device::{self, ask_yes_or_no};
+use crate::device;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::remote::{Connected, Found, Remote, Started};
 use crate::phones::{MapFlag, Phones, failed};
+use crate::question::yes_or_no;
 use crate::signals::Signals;
 
 /// For a device that is told about its NPU while it runs.
@@ -71,7 +72,7 @@ async fn settle_npu(remote: &Remote, output: &Output, said: Option<bool>) -> Res
     let answer = match said {
         Some(said) => Some(said).filter(|_| saved != Some(said)),
         None if saved.is_none() && output.person_is_there() => {
-            ask_yes_or_no("Does this device have NPU? (y/n): ")?
+            yes_or_no("Does this device have NPU? (y/n): ").await?
         }
         None => None,
     };

@@ -76,7 +76,7 @@ pub async fn run(shared: &Shared, output: &Output, ask: &Ask, file: &Path) -> Re
     let prompts = lines.into_iter().map(|line| Prompt::new(line, ask, file, &salt)).collect();
     let mut signals = Signals::listen()?;
     // What is done must be known when the rest is asked.
-    let session = Session::open(shared, Keeping::Always).await?;
+    let session = signals.or_cancelled(Session::open(shared, Keeping::Always)).await?;
     let limit = usize::from(ask.batch.in_flight.unwrap_or(IN_FLIGHT));
     // From here on one that is away is waited for.
     let _: Status = session.client().get("/v1/status").await?;
