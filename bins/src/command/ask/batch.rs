@@ -245,13 +245,17 @@ impl<'a> Running<'a> {
 /// One prompt to its outcome.
 async fn one(client: &Client, open: &Open, prompt: Prompt) -> Ended {
     let mut round = 0;
+    // Once the batch is cancelled, its end is the end.
+    let again = || !open.cancelling.get();
     loop {
         let submit = Submit { key: Some(format!("{}.{round}", prompt.key)), ..prompt.submit.clone() };
         match to_outcome(client, open, submit).await {
             // Without an answer when the file was asked before: another try.
-            Ok((outcome, true)) if outcome.status != "completed" && round < ROUNDS_MAX => round += 1,
+            Ok((outcome, true)) if outcome.status != "completed" && round < ROUNDS_MAX && again() => {
+                round += 1;
+            }
             Ok((outcome, _)) => return (prompt, Ok(outcome)),
-            Err(Failure { retry_after_ms: Some(millis), .. }) => {
+            Err(Failure { retry_after_ms: Some(millis), .. }) if again() => {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             }
             Err(failure) => return (prompt, Err(failure)),
