@@ -37,9 +37,12 @@ pub async fn run(shared: &Shared, launch: Launch) -> Result<Exit, Failure> {
     let output = shared.output();
     let phones = Phones::open(&launch.map)?;
     let remote = phones.remote(&phones.named(&launch.device)?);
-    settle_npu(&remote, &output, launch.has_npu).await?;
-    let connected = running(&remote, &output).await?;
     let mut signals = Signals::listen()?;
+    let connecting = async {
+        settle_npu(&remote, &output, launch.has_npu).await?;
+        running(&remote, &output).await
+    };
+    let connected = signals.or_cancelled(connecting).await?;
     let directory = device::directory(shared)?;
     output.note(&format!("This is {}. It asks the mesh for you.", launch.device));
     ask::interactive(&connected.client, directory.path(), &output, &Ask::default(), &mut signals).await
