@@ -193,6 +193,18 @@ fn ctrl_c_leaves_neither_temporary_files_nor_forwards() {
 }
 
 #[test]
+fn what_a_phone_says_of_itself_cannot_drive_the_terminal() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["odd"]);
+    laptop.phone("odd").program("getprop", "printf 'odd\\033[2J\\n'");
+    let binary = phone_binary().display().to_string();
+    let stderr = laptop.run(&["setup", "--yes", "--binary", &binary]).stderr();
+    assert!(stderr.contains("odd\u{fffd}[2J") && !stderr.contains('\u{1b}'), "{stderr:?}");
+}
+
+#[test]
 fn settings_of_a_phone_are_changed_from_the_laptop() {
     if !can_play_phones() {
         return;
