@@ -209,7 +209,7 @@ async fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -
         let question = format!("Remove {} ({})? (y/n): ", model.name, duration::bytes(model.bytes));
         if !yes_or_no(&question).await?.unwrap_or(false) {
             output.note("It stays.");
-            return Ok(Exit::Ok);
+            return Ok(Exit::Cancelled);
         }
     }
     shelf.remove(&model)?;
