@@ -19,6 +19,7 @@ mod log;
 mod output;
 mod phones;
 mod question;
+mod redrawn;
 mod signals;
 mod table;
 mod words;

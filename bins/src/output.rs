@@ -42,6 +42,11 @@ impl Output {
         io::stdin().is_terminal() && self.stderr_is_terminal && !self.json && !self.quiet
     }
 
+    /// Whether a line on stderr may be drawn anew.
+    pub const fn draws(&self) -> bool {
+        self.stderr_is_terminal && !self.quiet && !self.json
+    }
+
     /// Writes a result as it is, and flushes: answers arrive piece by piece.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();

@@ -26,8 +26,8 @@ use crate::device::{Keeping, Session};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::redrawn::{REDRAW, Redrawn};
 use crate::signals::Signals;
-use bar::Bar;
 use lines::Line;
 
 /// Prompts that are handed in at a time unless a person says otherwise: more than a mesh has slots.
@@ -126,7 +126,7 @@ struct Running<'a> {
     output: &'a Output,
     waiting: VecDeque<Prompt>,
     open: &'a Open,
-    bar: Bar,
+    bar: Redrawn,
     begun: Instant,
     all: usize,
     answered: usize,
@@ -143,7 +143,7 @@ impl<'a> Running<'a> {
             output,
             waiting: prompts.into(),
             open,
-            bar: Bar::new(output),
+            bar: Redrawn::new(output),
             begun: Instant::now(),
             all,
             answered: 0,
@@ -154,7 +154,7 @@ impl<'a> Running<'a> {
     async fn finish(mut self, limit: usize, signals: &mut Signals) -> Result<Exit, Failure> {
         let (client, open) = (self.client, self.open);
         let mut asked = FuturesUnordered::new();
-        let mut redraw = tokio::time::interval(bar::REDRAW);
+        let mut redraw = tokio::time::interval(REDRAW);
         loop {
             while asked.len() < limit
                 && let Some(prompt) = self.waiting.pop_front()
@@ -167,7 +167,7 @@ impl<'a> Running<'a> {
                     None => return self.summary(),
                 },
                 () = signals.next() => break,
-                _ = redraw.tick() => self.bar.show(self.answered, self.unanswered, asked.len(), self.all),
+                _ = redraw.tick() => self.bar.show(&bar::line(self.answered, self.unanswered, asked.len(), self.all)),
             }
         }
         self.bar.clear();
