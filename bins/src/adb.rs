@@ -127,8 +127,6 @@ impl Adb {
     pub fn stream(&self, serial: &str, script: &str) -> Result<Child, AdbError> {
         let mut command = self.command(&["-s", serial, "shell", script]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        // Ctrl-C on a terminal is for us: a stream that ended by itself would look like a phone that went away.
-        command.process_group(0);
         command.spawn().map_err(|error| self.not_started(&error))
     }
 
@@ -139,6 +137,8 @@ impl Adb {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments);
+        // Ctrl-C on a terminal is for us: a call that it ended would look like a phone that went away.
+        command.process_group(0);
         command
     }
 

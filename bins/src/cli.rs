@@ -8,6 +8,7 @@ use crate::command;
 use crate::device::DeviceFlags;
 use crate::exit::{EXIT_STATUS_HELP, Exit, Failure};
 use crate::output::Output;
+use crate::signals::Signals;
 
 /// A mesh of phones, boards and laptops that auctions prompts for small language models.
 #[derive(Debug, Parser)]
@@ -115,27 +116,35 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Ask(ask) => command::ask::run(&shared, ask).await,
         Command::Send(send) => command::send::run(&shared, send).await,
         Command::Peers(peers) => command::peers::run(&shared, peers).await,
-        Command::Config(config) => command::config::run(&shared, config).await,
+        Command::Config(config) => or_cancelled(command::config::run(&shared, config)).await,
         #[cfg(feature = "slm")]
         Command::Model(model) => command::model::run(&shared, model).await,
-        Command::Status(flags) => command::status::run(&shared, flags).await,
+        Command::Status(flags) => or_cancelled(command::status::run(&shared, flags)).await,
         Command::Tasks(tasks) => command::tasks::run(&shared, tasks).await,
         Command::Result(result) => command::result::run(&shared, result).await,
         Command::Cancel(cancel) => command::cancel::run(&shared, cancel).await,
         Command::Why(why) => command::why::run(&shared, why).await,
-        Command::Log(log) => command::log::run(&shared, log).await,
+        // Ctrl-C is how following ends well.
+        Command::Log(log) if log.follow => command::log::run(&shared, log).await,
+        Command::Log(log) => or_cancelled(command::log::run(&shared, log)).await,
         Command::Pause(pause) => command::pause::pause(&shared, pause).await,
         Command::Resume => command::pause::resume(&shared).await,
-        Command::Setup(setup) => command::setup::run(&shared, setup).await,
+        Command::Setup(setup) => or_cancelled(command::setup::run(&shared, setup)).await,
         Command::Launch(launch) => command::launch::run(&shared, launch).await,
-        Command::Doctor(doctor) => command::doctor::run(&shared, doctor).await,
-        Command::Start(start) => command::start::start(&shared, start).await,
-        Command::Restart(restart) => command::start::restart(&shared, restart).await,
-        Command::Stop(stop) => command::stop::run(&shared, stop).await,
+        Command::Doctor(doctor) => or_cancelled(command::doctor::run(&shared, doctor)).await,
+        Command::Start(start) => or_cancelled(command::start::start(&shared, start)).await,
+        Command::Restart(restart) => or_cancelled(command::start::restart(&shared, restart)).await,
+        Command::Stop(stop) => or_cancelled(command::stop::run(&shared, stop)).await,
         Command::Demo(demo) => command::demo::run(&shared, demo).await,
         Command::Completions(completions) => command::completions::run(&shared, completions),
         Command::Man(man) => command::man::run(&shared, man),
     }
+}
+
+/// A command that may have to do with phones: at Ctrl-C it is dropped, and with it what it has on this machine, which are
+/// forwards of adb and temporary files.
+async fn or_cancelled(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    Signals::listen()?.or_cancelled(command).await
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::output::Output;
 pub use assemble::{Assembled, Blueprint, Book};
 pub use embedded::{is_built_in, is_embedded, offer_a_model, settle_executor};
 pub use flags::DeviceFlags;
-pub use settled::{Keeping, Settled, ask_yes_or_no, configured_executor};
+pub use settled::{Keeping, Settled, configured_executor};
 
 /// Where devices of the mesh listen unless they say otherwise.
 pub const DEFAULT_PORT: u16 = 9999;
@@ -291,7 +291,7 @@ impl Session {
         lock: DirectoryLock,
     ) -> Result<Self, Failure> {
         let output = shared.output();
-        let settled = Settled::of(directory.clone(), lock, &DeviceFlags::default(), keeping, &output)?;
+        let settled = Settled::of(directory.clone(), lock, &DeviceFlags::default(), keeping, &output).await?;
         let mut device = Device::start(settled).await?;
         while let Some(notice) = device.notices.as_mut().and_then(Notices::already) {
             output.note(&notice);

@@ -42,6 +42,17 @@ pub fn parse(line: &str) -> Option<(&str, &str, &str)> {
     Some((time, tag, text))
 }
 
+/// A written line as `--json` prints it. What is not of this form is text without time and tag.
+pub fn json(device: Option<&str>, line: &str) -> serde_json::Value {
+    let (time, tag, text) =
+        parse(line).map_or((None, None, line), |(time, tag, text)| (Some(time), Some(tag), text));
+    let mut object = serde_json::json!({ "time": time, "tag": tag, "text": text });
+    if let Some(device) = device {
+        object["device_id"] = device.into();
+    }
+    object
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,8 @@ mod exit;
 mod log;
 mod output;
 mod phones;
+mod question;
+mod redrawn;
 mod signals;
 mod table;
 mod words;

@@ -42,6 +42,11 @@ impl Output {
         io::stdin().is_terminal() && self.stderr_is_terminal && !self.json && !self.quiet
     }
 
+    /// Whether a line on stderr may be drawn anew.
+    pub const fn draws(&self) -> bool {
+        self.stderr_is_terminal && !self.quiet && !self.json
+    }
+
     /// Writes a result as it is, and flushes: answers arrive piece by piece.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
@@ -61,19 +66,19 @@ impl Output {
         self.result(&line)
     }
 
-    /// Tells a person something that is no result, unless they asked for quiet.
+    /// Tells a person something that is no result, unless they asked for quiet. It may hold what another device said.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.say(text);
+            self.say(&harmless(text));
         }
     }
 
     /// As [`Output::note`], in a weaker colour where there is one.
     pub fn aside(&self, text: &str) {
-        if self.stderr_is_terminal && !self.no_color {
-            self.note(&format!("\x1b[2m{}\x1b[0m", harmless(text)));
+        if self.stderr_is_terminal && !self.no_color && !self.quiet {
+            self.say(&format!("\x1b[2m{}\x1b[0m", harmless(text)));
         } else {
-            self.note(&harmless(text));
+            self.note(text);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// SIGINT and SIGTERM, from when this is made on; before that they end the process.
 #[derive(Debug)]
@@ -24,6 +24,17 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// What comes of `work`, which is dropped when a signal comes first: then the command was cancelled.
+    pub async fn or_cancelled<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            result = work => result,
+            () = self.next() => Err(Failure::silent(Exit::Cancelled)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A command that goes on while the test does something else, and what it has written so far.
 
 use std::fs::{self, File};
+use std::iter;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,36 @@ impl Background {
     /// # Panics
     /// If it cannot be started.
     pub fn spawn(command: &mut Command) -> Self {
+        Self::spawn_in(TempDir::new().expect("a temporary folder"), command)
+    }
+
+    /// Starts `command` on a terminal of its own, whose whole text is its standard output here. What is written into the
+    /// file is typed there.
+    ///
+    /// # Panics
+    /// If it cannot be started, or if the machine has no `script` or `mkfifo`.
+    pub fn at_terminal(command: &Command) -> (Self, File) {
         let dir = TempDir::new().expect("a temporary folder");
+        let typed = dir.path().join("typed");
+        let made = Command::new("mkfifo").arg(&typed).status().expect("mkfifo can be started");
+        assert!(made.success(), "a pipe cannot be made: {made}");
+        let words = iter::once(command.get_program()).chain(command.get_args());
+        let line: Vec<String> =
+            words.map(|word| format!("'{}'", word.to_str().expect("plain words"))).collect();
+        let mut terminal = Command::new("sh");
+        terminal.arg("-c").arg("exec script -qec \"$0\" /dev/null < \"$1\"").arg(line.join(" ")).arg(&typed);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        let terminal = Self::spawn_in(dir, &mut terminal);
+        let person = File::options().write(true).open(&typed).expect("the terminal reads what is typed");
+        (terminal, person)
+    }
+
+    fn spawn_in(dir: TempDir, command: &mut Command) -> Self {
         let file = |name| File::create(dir.path().join(name)).expect("a writable folder");
         command.stdout(file("stdout")).stderr(file("stderr"));
         Self { started: Instant::now(), process: Process::spawn(command, Stdio::null()), dir }

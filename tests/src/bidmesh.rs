@@ -182,6 +182,14 @@ impl BidmeshProcess {
         Background::spawn(&mut self.command(arguments))
     }
 
+    /// Starts a command for this device on a terminal; what is written into the file is typed there.
+    ///
+    /// # Panics
+    /// As [`Background::at_terminal`].
+    pub fn at_terminal(&self, arguments: &[&str]) -> (Background, fs::File) {
+        Background::at_terminal(&self.command(arguments))
+    }
+
     /// Runs a command with `--json` and returns the object that it ends with.
     ///
     /// # Panics

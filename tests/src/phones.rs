@@ -214,23 +214,9 @@ impl Laptop {
     /// Starts a command of `bidmesh` on a terminal; what is written into the file is typed there.
     ///
     /// # Panics
-    /// If the machine has no `script` or `mkfifo`.
+    /// As [`Background::at_terminal`].
     pub fn at_terminal(&self, arguments: &[&str]) -> (Background, fs::File) {
-        let typed = self.home.path().join("typed");
-        let made = Command::new("mkfifo").arg(&typed).status().expect("mkfifo can be started");
-        assert!(made.success(), "a pipe cannot be made: {made}");
-        let words: Vec<String> = [bidmesh_binary().to_str().expect("a plain path")]
-            .iter()
-            .chain(arguments)
-            .map(|word| format!("'{word}'"))
-            .collect();
-        let mut terminal = Command::new("sh");
-        terminal.arg("-c").arg("exec script -qec \"$0\" /dev/null < \"$1\"").arg(words.join(" ")).arg(&typed);
-        self.environment(&mut terminal);
-        let terminal = Background::spawn(&mut terminal);
-        let person =
-            fs::OpenOptions::new().write(true).open(&typed).expect("the terminal reads what is typed");
-        (terminal, person)
+        Background::at_terminal(&self.command(arguments))
     }
 
     /// Runs a command with `--json`; its last object, however it ends.

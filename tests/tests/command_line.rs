@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bidmesh_tests::{BidmeshProcess, Finished, Process, Runner, Signal, wait_until};
+use bidmesh_tests::{BidmeshProcess, Finished, Process, Runner, Signal, require, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -85,6 +85,19 @@ fn json_is_alone_on_stdout_and_errors_are_json_on_stderr() {
 }
 
 #[test]
+fn a_line_of_the_log_that_is_none_of_ours_is_json_as_well() {
+    let off = BidmeshProcess::build("Off").prepare();
+    fs::write(off.dir().join("device_config.json"), "{\"device_id\": \"Off\"}").unwrap();
+    let lines = "[2026-01-01 00:00:01] [INFO] ours\nsomebody else's\n";
+    fs::write(off.dir().join("mesh_Off.log"), lines).unwrap();
+    let printed = off.run(&["--json", "log"]).stdout();
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+    assert_eq!(of("text"), ["ours", "somebody else's"]);
+    assert_eq!(of("tag"), [Value::from("INFO"), Value::Null]);
+}
+
+#[test]
 fn prompts_come_from_arguments_stdin_and_behind_two_dashes() {
     let (_runner, device) = device();
     assert_eq!(device.run(&["ask", "several", "words"]).stdout(), "several words\n");
@@ -135,12 +148,48 @@ fn ctrl_c_stops_the_work_and_exits_with_130() {
 }
 
 #[test]
+fn ctrl_c_ends_a_command_that_asks_a_person_something() {
+    if !require(&["script", "mkfifo"]) {
+        return;
+    }
+    let runner = Runner::new();
+    let off = BidmeshProcess::build("Off").setting("executor.run", &runner.as_executor()).prepare();
+    for command in [&["up", "--listen", "127.0.0.1:0"][..], &["ask", "hello"]] {
+        let (terminal, mut person) = off.at_terminal(command);
+        terminal.wait_for_stdout("Does this device have NPU? (y/n): ", SOON);
+        person.write_all(b"\x03").unwrap();
+        let finished = terminal.finish(SOON);
+        assert_eq!(finished.code(), Some(130), "{command:?}: {}", finished.stdout());
+    }
+    assert_eq!(runner.started().len(), 0);
+}
+
+#[test]
 fn nothing_for_terminals_is_written_where_there_is_none() {
     let (_runner, device) = device();
     for command in [&["ask", "hello"][..], &["status"], &["why"], &["config", "show"], &["--help"]] {
         let finished = device.run(command);
         assert!(!finished.stdout.contains(&0x1b) && !finished.stderr.contains(&0x1b), "{command:?}");
     }
+}
+
+#[test]
+fn a_setting_that_a_running_device_does_not_take_up_says_so() {
+    let (_runner, device) = device();
+    let said = |arguments: &[&str]| device.run(arguments).stderr();
+    let later = "it counts from the next start of the device";
+    for key_and_value in [["executor.preset", "genie"], ["has_npu", "true"], ["listen", "127.0.0.1:9"]] {
+        let said = said(&[&["config", "set"][..], &key_and_value].concat());
+        assert!(said.contains(later), "{said}");
+    }
+    assert!(said(&["config", "unset", "listen"]).contains(later));
+    for arguments in
+        [&["config", "set", "work.slots", "3"][..], &["config", "set", "executor.preset", "genie"]]
+    {
+        assert!(!said(arguments).contains(later), "it is taken up at once, or is no change: {arguments:?}");
+    }
+    let off = BidmeshProcess::build("Off").prepare();
+    assert!(!off.run(&["config", "set", "executor.preset", "genie"]).stderr().contains(later));
 }
 
 #[test]
@@ -230,7 +279,7 @@ fn a_paused_device_refuses_and_a_resumed_one_works() {
 
 #[test]
 fn what_can_be_sent_arrives_at_one_device_and_at_all() {
-    let (_runner, device) = device();
+    let (_runner, mut device) = device();
     let sender = BidmeshProcess::build("Sender").peer("Device_A", device.address()).start();
     sender.wait_until_heard(&["Device_A"]);
     for target in ["Device_A", "all"] {
@@ -249,6 +298,13 @@ fn what_can_be_sent_arrives_at_one_device_and_at_all() {
         device.wait_for_log("[TEXT] Sender: raw", SOON);
     }
     assert_fails(&sender.run(&["send", "text", "Nobody", "hi"]), 1, &["Nobody is not in the address book"]);
+    device.kill();
+    for target in ["Device_A", "all"] {
+        let finished = sender.run(&["send", "text", target, "hi"]);
+        assert!(finished.stdout().starts_with("Device_A: not delivered: "), "{}", finished.stdout());
+        assert_eq!(finished.code(), Some(1));
+        assert!(finished.stderr().starts_with("bidmesh: Device_A did not get it"), "{}", finished.stderr());
+    }
 }
 
 #[test]

@@ -482,6 +482,30 @@ fn a_batch_whose_command_is_killed_goes_on_and_is_joined() {
 }
 
 #[test]
+fn ctrl_c_in_a_batch_that_joined_what_was_open_asks_nothing_anew() {
+    let pair = Pair::start();
+    let file = File::with(["prompt 1".to_owned()]);
+    assert_eq!(spawn(&pair.asking, &file.ask(&[])).finish(SOON).code(), Some(0));
+    pair.runner.hold();
+    file.write((1..=4).map(|number| format!("prompt {number}")));
+    let asked = spawn(&pair.asking, &file.ask(&[]));
+    let known = || pair.asking.json(&["tasks", "--all"]);
+    let open = || known()["open"].as_array().unwrap().len();
+    wait_until(SOON, "all to be handed in", || (open() == 3).then_some(()));
+    asked.signal(Signal::KILL);
+    drop(asked);
+    let asked = spawn(&pair.asking, &file.ask(&[]));
+    // What has an answer is told first; the others are asked for at the same time.
+    asked.wait_for_stdout("prompt 1", SOON);
+    asked.signal(Signal::INT);
+    let finished = asked.finish(SOON);
+    assert_eq!(finished.code(), Some(130), "{}", finished.stderr());
+    wait_until(SOON, "nothing to be open", || (open() == 0).then_some(()));
+    let known = known();
+    assert_eq!(known["ended"].as_array().unwrap().len(), 4, "each once: {known:#}");
+}
+
+#[test]
 fn a_device_for_one_command_does_a_batch_and_the_next_one_knows_it() {
     let runner = Runner::new();
     let device = BidmeshProcess::build("Alone").executor(&runner.as_executor()).prepare();

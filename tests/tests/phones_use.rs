@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use bidmesh_tests::{Laptop, Signal, can_play_phones, wait_until};
+use bidmesh_tests::{Background, Laptop, Signal, can_play_phones, phone_binary, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -159,6 +159,49 @@ fn logs_of_one_and_of_all_are_shown_and_followed() {
     });
     following.signal(Signal::INT);
     assert_eq!(following.finish(SOON).code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_leaves_neither_temporary_files_nor_forwards() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["slow"]);
+    laptop.phone("slow").program_at("data/local/tmp/mesh/run_slm.sh", "exec sleep 600");
+    let temporary = laptop.home().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let is_empty = || fs::read_dir(&temporary).unwrap().next().is_none();
+    let forwards = || laptop.adb(&["forward", "--list"]).stdout().trim().to_owned();
+    let binary = phone_binary().display().to_string();
+    let setup = || {
+        let mut command = laptop.command(&["setup", "--yes", "--binary", &binary]);
+        Background::spawn(command.env("TMPDIR", &temporary))
+    };
+    let interrupt = |running: Background| {
+        running.signal(Signal::INT);
+        let finished = running.finish(SOON);
+        assert_eq!((finished.code(), is_empty(), forwards().as_str()), (Some(130), true, ""));
+    };
+
+    let copying = setup();
+    wait_until(SOON, "a piece of the program", || (!is_empty()).then_some(()));
+    interrupt(copying);
+    let asking = setup();
+    wait_until(SOON, "a prompt", || asking.stderr().contains("is asked a prompt").then_some(()));
+    wait_until(SOON, "a forward", || (!forwards().is_empty()).then_some(()));
+    interrupt(asking);
+}
+
+#[test]
+fn what_a_phone_says_of_itself_cannot_drive_the_terminal() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["odd"]);
+    laptop.phone("odd").program("getprop", "printf 'odd\\033[2J\\n'");
+    let binary = phone_binary().display().to_string();
+    let stderr = laptop.run(&["setup", "--yes", "--binary", &binary]).stderr();
+    assert!(stderr.contains("odd\u{fffd}[2J") && !stderr.contains('\u{1b}'), "{stderr:?}");
 }
 
 #[test]

@@ -145,14 +145,14 @@ pub async fn run(shared: &Shared, ask: Ask) -> Result<Exit, Failure> {
     if let Some(device) = &ask.on {
         let phones = Phones::open(&ask.map)?;
         let remote = phones.remote(&phones.named(device)?);
-        let connected = super::launch::running(&remote, &output).await?;
+        let connected = signals.or_cancelled(super::launch::running(&remote, &output)).await?;
         let directory = crate::device::directory(shared)?;
         return match prompt {
             Some(prompt) => once(&connected.client, &output, &ask.submit(prompt), &mut signals).await,
             None => interactive(&connected.client, directory.path(), &output, &ask, &mut signals).await,
         };
     }
-    let session = Session::open(shared, Keeping::IfThere).await?;
+    let session = signals.or_cancelled(Session::open(shared, Keeping::IfThere)).await?;
     let result = match prompt {
         Some(prompt) => once(session.client(), &output, &ask.submit(prompt), &mut signals).await,
         None => interactive(session.client(), session.directory(), &output, &ask, &mut signals).await,

@@ -1,10 +1,12 @@
 //! `bidmesh config`: the settings, where each comes from, and how to change one.
 
 use bidmesh_core::id::DeviceId;
-use bidmesh_io_tokio::files::Settings;
+use bidmesh_io_tokio::files::{MeshDirectory, Overrides, Settings};
+use bidmesh_io_tokio::sensors::HeatSource;
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::api::control_file;
 use crate::cli::Shared;
 use crate::device::{self, DeviceFlags, of_files};
 use crate::exit::{Exit, Failure};
@@ -87,15 +89,39 @@ pub async fn run(shared: &Shared, config: Config) -> Result<Exit, Failure> {
             let [key, value] = words.as_slice() else {
                 return Err(Failure::usage("write `bidmesh config set KEY VALUE`"));
             };
+            let before = in_files(&directory);
             let file = Settings::set(&directory, key, value).map_err(of_files)?;
-            output.note(&format!("{key} is {value} now, in {}", file.display()));
+            let later = later(&directory, before);
+            output.note(&format!("{key} is {value} now, in {}{later}", file.display()));
         }
         Config::Unset { key } => {
+            let before = in_files(&directory);
             let file = Settings::unset(&directory, &key).map_err(of_files)?;
-            output.note(&format!("{key} is not set in {} any more", file.display()));
+            let later = later(&directory, before);
+            output.note(&format!("{key} is not set in {} any more{later}", file.display()));
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The settings as the files say; what the environment of this command says does not count for the device.
+fn in_files(directory: &MeshDirectory) -> Option<Settings> {
+    Settings::load(directory, &Overrides::default()).ok()
+}
+
+/// What is to be added where a device runs that goes on as before: of a change it is told what concerns `core`, and reads
+/// everything else when it starts.
+fn later(directory: &MeshDirectory, before: Option<Settings>) -> &'static str {
+    let (Some(before), Some(after)) = (before, in_files(directory)) else { return "" };
+    let is_told = [HeatSource::Battery, HeatSource::Processor]
+        .iter()
+        .any(|heat| before.core(*heat) != after.core(*heat));
+    let runs = matches!(control_file::find(directory.path()), Ok(Some(_)));
+    if runs && !is_told && before.values() != after.values() {
+        "; it counts from the next start of the device"
+    } else {
+        ""
+    }
 }
 
 /// The program on the phone knows its settings and where each is kept.

@@ -54,10 +54,7 @@ pub async fn run(shared: &Shared, demo: Demo) -> Result<Exit, Failure> {
         let _loaded = load(&output, &spec).await?;
         Mesh::start(&spec, tempo).await
     };
-    let mut mesh = tokio::select! {
-        mesh = starting => mesh?,
-        () = signals.next() => return Err(Failure::silent(Exit::Cancelled)),
-    };
+    let mut mesh = signals.or_cancelled(starting).await?;
     introduce(&output, &mesh, &spec);
     let result = async {
         let asking = Asking::of(&mesh).await?;

@@ -8,12 +8,13 @@ use clap::Args;
 
 use super::ask::{self, Ask};
 use crate::cli::Shared;
-use crate::device::{self, ask_yes_or_no};
+use crate::device;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::remote::{Connected, Found, Remote, Started};
 use crate::phones::{MapFlag, Phones, failed};
+use crate::question::yes_or_no;
 use crate::signals::Signals;
 
 /// For a device that is told about its NPU while it runs.
@@ -36,9 +37,12 @@ pub async fn run(shared: &Shared, launch: Launch) -> Result<Exit, Failure> {
     let output = shared.output();
     let phones = Phones::open(&launch.map)?;
     let remote = phones.remote(&phones.named(&launch.device)?);
-    settle_npu(&remote, &output, launch.has_npu).await?;
-    let connected = running(&remote, &output).await?;
     let mut signals = Signals::listen()?;
+    let connecting = async {
+        settle_npu(&remote, &output, launch.has_npu).await?;
+        running(&remote, &output).await
+    };
+    let connected = signals.or_cancelled(connecting).await?;
     let directory = device::directory(shared)?;
     output.note(&format!("This is {}. It asks the mesh for you.", launch.device));
     ask::interactive(&connected.client, directory.path(), &output, &Ask::default(), &mut signals).await
@@ -71,7 +75,7 @@ async fn settle_npu(remote: &Remote, output: &Output, said: Option<bool>) -> Res
     let answer = match said {
         Some(said) => Some(said).filter(|_| saved != Some(said)),
         None if saved.is_none() && output.person_is_there() => {
-            ask_yes_or_no("Does this device have NPU? (y/n): ")?
+            yes_or_no("Does this device have NPU? (y/n): ").await?
         }
         None => None,
     };

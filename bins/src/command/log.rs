@@ -75,11 +75,10 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 fn show(output: &Output, lines: &[String]) -> Result<(), Failure> {
     for line in lines {
-        match log::parse(line) {
-            Some((time, tag, text)) if output.json => {
-                output.json(&serde_json::json!({ "time": time, "tag": tag, "text": text }))?;
-            }
-            _ => output.foreign(&format!("{line}\n"))?,
+        if output.json {
+            output.json(&log::json(None, line))?;
+        } else {
+            output.foreign(&format!("{line}\n"))?;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::device;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::question::yes_or_no;
 use crate::signals::Signals;
 use crate::table::Table;
 use progress::Progress;
@@ -65,7 +66,7 @@ pub async fn run(shared: &Shared, model: Model) -> Result<Exit, Failure> {
         }
         Model::List => list(&shelf, &output)?,
         Model::Check { name } => return check(&shelf, &output, name.as_deref()),
-        Model::Remove { name, yes } => return remove(&shelf, &output, name.as_deref(), yes),
+        Model::Remove { name, yes } => return remove(&shelf, &output, name.as_deref(), yes).await,
     }
     Ok(Exit::Ok)
 }
@@ -199,16 +200,16 @@ fn check(shelf: &Shelf, output: &Output, name: Option<&str>) -> Result<Exit, Fai
     }
 }
 
-fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -> Result<Exit, Failure> {
+async fn remove(shelf: &Shelf, output: &Output, name: Option<&str>, yes: bool) -> Result<Exit, Failure> {
     let model = shelf.find(name.unwrap_or(DEFAULT.file))?;
     if !yes {
         if !output.person_is_there() {
             return Err(Failure::usage("nobody is there to be asked; --yes removes it without asking"));
         }
         let question = format!("Remove {} ({})? (y/n): ", model.name, duration::bytes(model.bytes));
-        if !device::ask_yes_or_no(&question)?.unwrap_or(false) {
+        if !yes_or_no(&question).await?.unwrap_or(false) {
             output.note("It stays.");
-            return Ok(Exit::Ok);
+            return Ok(Exit::Cancelled);
         }
     }
     shelf.remove(&model)?;

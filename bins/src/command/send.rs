@@ -111,7 +111,17 @@ fn report(output: &Output, sent: &Sent) -> Result<Exit, Failure> {
             "no peers known, so nothing was sent; add one with `bidmesh peers add DEVICE ADDR:PORT`";
         return Err(Failure::new(Exit::Nobody, "nobody", message));
     }
-    Ok(if sent.sent.iter().all(|one| one.delivered) { Exit::Ok } else { Exit::Failed })
+    let missed: Vec<_> = sent.sent.iter().filter(|one| !one.delivered).collect();
+    let message = match missed.as_slice() {
+        [] => return Ok(Exit::Ok),
+        [one] => format!("{} did not get it; `bidmesh peers list` says how it is", one.device_id),
+        several => format!(
+            "{} of {} devices did not get it; `bidmesh peers list` says how they are",
+            several.len(),
+            sent.sent.len()
+        ),
+    };
+    Err(Failure::new(Exit::Failed, "not_delivered", message))
 }
 
 #[cfg(test)]

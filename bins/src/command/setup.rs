@@ -17,13 +17,14 @@ use serde_json::json;
 
 use crate::adb::Adb;
 use crate::cli::Shared;
-use crate::device::{ask_yes_or_no, of_files};
+use crate::device::of_files;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::phones::MapFlag;
 use crate::phones::plan::{self, Backend, Npu, Plan, What};
 use crate::phones::remote::Remote;
+use crate::question::yes_or_no;
 
 /// Flags of `setup`.
 #[derive(Debug, Args)]
@@ -117,8 +118,8 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
                 "nobody is there to be asked; --yes does it without asking, --dry-run only shows it",
             ));
         }
-        settle_npus(&mut plans)?;
-        if ask_yes_or_no("Do this? (y/n): ")? != Some(true) {
+        settle_npus(&mut plans).await?;
+        if yes_or_no("Do this? (y/n): ").await? != Some(true) {
             output.note("Nothing was done.");
             return Ok(Exit::Cancelled);
         }
@@ -142,7 +143,7 @@ fn show_plan(output: &Output, plans: &[Plan]) -> Result<(), Failure> {
 }
 
 /// Asks the person about the phones of which nothing certain can be said.
-fn settle_npus(plans: &mut [Plan]) -> Result<(), Failure> {
+async fn settle_npus(plans: &mut [Plan]) -> Result<(), Failure> {
     for plan in plans {
         let npu = match &mut plan.what {
             What::Bidmesh(bidmesh) => &mut bidmesh.npu,
@@ -150,7 +151,8 @@ fn settle_npus(plans: &mut [Plan]) -> Result<(), Failure> {
             _ => continue,
         };
         if *npu == Npu::Unsure
-            && let Some(has_npu) = ask_yes_or_no(&format!("{}: does this device have NPU? (y/n): ", plan.id))?
+            && let Some(has_npu) =
+                yes_or_no(&format!("{}: does this device have NPU? (y/n): ", plan.id)).await?
         {
             *npu = Npu::Said(has_npu);
         }

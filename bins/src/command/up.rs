@@ -34,7 +34,8 @@ pub async fn run(shared: &Shared, flags: DeviceFlags) -> Result<Exit, Failure> {
     } else {
         false
     };
-    let settled = Settled::of(directory, lock, &flags, Keeping::Always, &output)?;
+    let settling = Settled::of(directory, lock, &flags, Keeping::Always, &output);
+    let settled = signals.or_cancelled(settling).await?;
     let within = settled.shutdown_within;
     let executor = settled.runs_prompts.then(|| settled.executor());
     // Before anybody can ask: the first prompt must not wait for it.

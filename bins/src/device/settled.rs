@@ -1,7 +1,6 @@
 //! Everything about a device that is decided before it starts: flags beat environment beat files beat defaults;
 //! what nobody has said is asked on a terminal, once.
 
-use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use bidmesh_io_tokio::store::{NoStore, Notices, RedbStore, Store, StoreLimits, S
 use super::{Blueprint, DeviceFlags, embedded, of_files};
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::question;
 
 /// After how long without a prompt a device on its battery gives the embedded model's memory back: loading it again
 /// takes about a second.
@@ -42,7 +42,7 @@ pub struct Settled {
 
 impl Settled {
     /// Decides for a directory that has been taken.
-    pub fn of(
+    pub async fn of(
         directory: MeshDirectory,
         lock: DirectoryLock,
         flags: &DeviceFlags,
@@ -80,7 +80,7 @@ impl Settled {
         if settings.values().device.has_npu.is_none()
             && spec != ExecutorSpec::None
             && !embedded
-            && let Some(npu) = ask_for_npu(output)?
+            && let Some(npu) = ask_for_npu(output).await?
         {
             directory.edit_device_config(|config| config.has_npu = Some(npu)).map_err(of_files)?;
             output.note("Saved in device_config.json; `bidmesh config set has_npu true|false` changes it.");
@@ -200,42 +200,14 @@ fn limits(values: &Values) -> TcpLimits {
 }
 
 /// The seed's question, on a terminal only; `None`: nobody answered.
-fn ask_for_npu(output: &Output) -> Result<Option<bool>, Failure> {
+async fn ask_for_npu(output: &Output) -> Result<Option<bool>, Failure> {
     if !output.person_is_there() {
         return Ok(None);
     }
     if let Some(found) = npu::detect(Path::new("/")).first() {
         output.note(&format!("This device seems to have one: {found}"));
     }
-    ask_yes_or_no("Does this device have NPU? (y/n): ")
-}
-
-/// Asks until it is answered; `None`: nobody will.
-pub fn ask_yes_or_no(question: &str) -> Result<Option<bool>, Failure> {
-    let broken = |error: std::io::Error| {
-        Failure::failed(format!(
-            "the answer cannot be read: {error}; say it on the command line (see --help)"
-        ))
-    };
-    loop {
-        let mut stderr = std::io::stderr().lock();
-        write!(stderr, "{question}").and_then(|()| stderr.flush()).map_err(broken)?;
-        let mut answer = String::new();
-        if std::io::stdin().lock().read_line(&mut answer).map_err(broken)? == 0 {
-            return Ok(None);
-        }
-        if let Some(yes) = yes_or_no(&answer) {
-            return Ok(Some(yes));
-        }
-    }
-}
-
-fn yes_or_no(answer: &str) -> Option<bool> {
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Some(true),
-        "n" | "no" => Some(false),
-        _ => None,
-    }
+    question::yes_or_no("Does this device have NPU? (y/n): ").await
 }
 
 /// The machine's name with what an id may not have left out, or a random one for a machine without a usable name.
@@ -271,15 +243,6 @@ mod tests {
         assert_eq!(id("pi4.fritz.box").as_deref(), Some("pi4"));
         assert_eq!(id("Anna's MacBook").as_deref(), Some("AnnasMacBook"));
         assert_eq!((id("localhost"), id("..."), id("")), (None, None, None));
-    }
-
-    #[test]
-    fn the_seeds_question_takes_the_seeds_answers() {
-        assert_eq!(
-            ["y", " Yes\n", "n", "NO"].map(yes_or_no),
-            [Some(true), Some(true), Some(false), Some(false)]
-        );
-        assert_eq!(yes_or_no("maybe"), None);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //! when it is whole.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
+
+use tempfile::NamedTempFile;
 
 use super::program::{LocalFile, sha256_of};
 use crate::adb::{Adb, AdbError, quoted};
@@ -29,7 +31,10 @@ pub async fn send(
     let mut there = begun(adb, serial, file, &part).await?;
     while there < file.bytes {
         told(there, file.bytes);
-        let local = off_the_runtime(&file.path, move |path| cut(path, there)).await?;
+        // Here and not where it is written: it must go when this is cancelled meanwhile.
+        let local = NamedTempFile::new().map_err(|error| unwritable(&error))?;
+        let mut writing = local.reopen().map_err(|error| unwritable(&error))?;
+        off_the_runtime(&file.path, move |path| cut(path, there, &mut writing)).await?;
         adb.push(serial, local.path(), &piece, PIECE_LIMIT).await?;
         let append = format!(
             "cat {piece} >> {part} && rm -f {piece} && wc -c < {part}",
@@ -91,14 +96,11 @@ async fn sum(adb: &Adb, serial: &str, path: &str) -> Result<String, AdbError> {
     }
 }
 
-/// The piece of the file from `at` on, in a file of its own.
-fn cut(path: &Path, at: u64) -> io::Result<tempfile::NamedTempFile> {
+/// Writes the piece of the file from `at` on.
+fn cut(path: &Path, at: u64, piece: &mut File) -> io::Result<()> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(at))?;
-    let mut piece = tempfile::NamedTempFile::new()?;
-    io::copy(&mut file.take(PIECE_BYTES), &mut piece)?;
-    piece.flush()?;
-    Ok(piece)
+    io::copy(&mut file.take(PIECE_BYTES), piece).map(drop)
 }
 
 /// Reads a file of this machine while the other phones go on.
@@ -113,6 +115,10 @@ async fn off_the_runtime<T: Send + 'static>(
 
 fn unreadable(path: &Path, error: &io::Error) -> AdbError {
     AdbError::refused(&format!("read {}", path.display()), &error.to_string())
+}
+
+fn unwritable(error: &io::Error) -> AdbError {
+    AdbError::refused("write a temporary file", &error.to_string())
 }
 
 #[cfg(test)]

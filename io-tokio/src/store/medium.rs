@@ -20,6 +20,9 @@ pub(super) trait Medium: Debug + Send + Sync {
 
     /// Moves it out of the way, and says where to.
     fn set_aside(&self) -> io::Result<PathBuf>;
+
+    /// Moves what was set aside back, in the place of what was made since.
+    fn put_back(&self, aside: &Path) -> io::Result<()>;
 }
 
 /// A file.
@@ -98,6 +101,10 @@ impl Medium for OnDisk {
         let to = free.ok_or(io::ErrorKind::AlreadyExists)?;
         std::fs::rename(&self.path, &to)?;
         Ok(to)
+    }
+
+    fn put_back(&self, aside: &Path) -> io::Result<()> {
+        std::fs::rename(aside, &self.path)
     }
 }
 

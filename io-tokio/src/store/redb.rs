@@ -246,7 +246,8 @@ impl Inner {
         }
     }
 
-    /// A damaged file goes out of the way; what could be read of it goes into a new one.
+    /// A damaged file goes out of the way; what could be read of it goes into a new one. As long as there is no room for
+    /// that, it stays where it is: a later start must find what this one found.
     fn begin_anew(
         &mut self,
         path: &Path,
@@ -254,21 +255,32 @@ impl Inner {
         readable: Contents,
         decisions: &[DatedDecision],
     ) -> Result<(), Error> {
-        let aside = self.medium.set_aside().map_err(|error| Error::io(path, "moved away", &error))?;
-        let aside = aside.display();
+        let damaged = format!("{} is damaged ({why})", path.display());
+        let moved = |error: io::Error| Error::io(path, "moved away", &error);
+        let aside = self.medium.set_aside().map_err(moved)?;
+        let renamed = format!("{damaged}: it was renamed to {}", aside.display());
         let saved = readable.records.len();
-        self.tell(format!(
-            "{} is damaged ({why}): it was renamed to {aside}, and {saved} of its records go on in a new one",
-            path.display()
-        ));
         let opened = self.open().and_then(|(mut books, _)| {
             let now = (self.wall)();
             let records = readable.records.iter().map(|(record, at)| (record, *at));
             books.write(records, decisions, now).map(|()| books)
         });
         match opened {
-            Ok(books) => self.books = Some(books),
-            Err(Trouble::Io(error)) => self.fail(&error),
+            Ok(books) => {
+                self.tell(format!("{renamed}, and {saved} of its records go on in a new one"));
+                self.books = Some(books);
+            }
+            Err(Trouble::Io(error)) => {
+                if saved == 0 {
+                    self.tell(renamed);
+                } else {
+                    self.medium.put_back(&aside).map_err(moved)?;
+                    self.tell(format!(
+                        "{damaged}: {saved} of its records go on in it until a new one can be made"
+                    ));
+                }
+                self.fail(&error);
+            }
             Err(trouble) => return Err(Error::io(path, "written anew", &trouble.into())),
         }
         self.found = Some(Contents { unreadable: 0, ..readable });

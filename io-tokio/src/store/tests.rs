@@ -137,6 +137,37 @@ proptest! {
         let possible = [kept_of(&script[..acknowledged]), kept_of(&script[..given])];
         prop_assert!(possible.contains(&found), "{acknowledged} of {given}: {found:#?}");
     }
+
+    /// A file of which a part cannot be read, and a disk that takes no changes from any moment on: what can be read goes on,
+    /// in this start and in the next, whether there is room again before that or not.
+    #[test]
+    fn damage_costs_nothing_else_when_the_disk_is_full_as_well(
+        full_after in 0_usize..60,
+        room_again in any::<bool>(),
+    ) {
+        let disk = Disk::default();
+        let (store, _notices) = opened(&disk, StoreOptions::default());
+        let others = vec![task("t2"), kept("a.1"), started("a.2")];
+        run(store.write([vec![task("t1")], others.clone()].concat())).unwrap();
+        drop(store);
+        disk::spoil_row(&disk, "tasks", "t1");
+        disk.die_after(full_after);
+        let (store, mut notices) = opened(&disk, StoreOptions::default());
+        prop_assert_eq!(records_of(run(store.load()).unwrap()), others.clone());
+        if std::iter::from_fn(|| notices.already()).any(|said| said.contains("go on in a new one")) {
+            prop_assert_eq!(disk::rows(&disk, "tasks"), ["t2"], "not said before it is so");
+        }
+        let mut expected = others;
+        if room_again {
+            disk.revive();
+            run(store.write(vec![outcome("t2", "an answer")])).unwrap();
+            expected[0] = records::without_prompts(task("t2"));
+            expected.push(outcome("t2", "an answer"));
+        }
+        drop(store);
+        disk.revive();
+        prop_assert_eq!(found(&disk), expected);
+    }
 }
 
 #[test]

@@ -26,8 +26,8 @@ use crate::device::{Keeping, Session};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::redrawn::{REDRAW, Redrawn};
 use crate::signals::Signals;
-use bar::Bar;
 use lines::Line;
 
 /// Prompts that are handed in at a time unless a person says otherwise: more than a mesh has slots.
@@ -76,7 +76,7 @@ pub async fn run(shared: &Shared, output: &Output, ask: &Ask, file: &Path) -> Re
     let prompts = lines.into_iter().map(|line| Prompt::new(line, ask, file, &salt)).collect();
     let mut signals = Signals::listen()?;
     // What is done must be known when the rest is asked.
-    let session = Session::open(shared, Keeping::Always).await?;
+    let session = signals.or_cancelled(Session::open(shared, Keeping::Always)).await?;
     let limit = usize::from(ask.batch.in_flight.unwrap_or(IN_FLIGHT));
     // From here on one that is away is waited for.
     let _: Status = session.client().get("/v1/status").await?;
@@ -126,7 +126,7 @@ struct Running<'a> {
     output: &'a Output,
     waiting: VecDeque<Prompt>,
     open: &'a Open,
-    bar: Bar,
+    bar: Redrawn,
     begun: Instant,
     all: usize,
     answered: usize,
@@ -143,7 +143,7 @@ impl<'a> Running<'a> {
             output,
             waiting: prompts.into(),
             open,
-            bar: Bar::new(output),
+            bar: Redrawn::new(output),
             begun: Instant::now(),
             all,
             answered: 0,
@@ -154,7 +154,7 @@ impl<'a> Running<'a> {
     async fn finish(mut self, limit: usize, signals: &mut Signals) -> Result<Exit, Failure> {
         let (client, open) = (self.client, self.open);
         let mut asked = FuturesUnordered::new();
-        let mut redraw = tokio::time::interval(bar::REDRAW);
+        let mut redraw = tokio::time::interval(REDRAW);
         loop {
             while asked.len() < limit
                 && let Some(prompt) = self.waiting.pop_front()
@@ -167,7 +167,7 @@ impl<'a> Running<'a> {
                     None => return self.summary(),
                 },
                 () = signals.next() => break,
-                _ = redraw.tick() => self.bar.show(self.answered, self.unanswered, asked.len(), self.all),
+                _ = redraw.tick() => self.bar.show(&bar::line(self.answered, self.unanswered, asked.len(), self.all)),
             }
         }
         self.bar.clear();
@@ -245,13 +245,17 @@ impl<'a> Running<'a> {
 /// One prompt to its outcome.
 async fn one(client: &Client, open: &Open, prompt: Prompt) -> Ended {
     let mut round = 0;
+    // Once the batch is cancelled, its end is the end.
+    let again = || !open.cancelling.get();
     loop {
         let submit = Submit { key: Some(format!("{}.{round}", prompt.key)), ..prompt.submit.clone() };
         match to_outcome(client, open, submit).await {
             // Without an answer when the file was asked before: another try.
-            Ok((outcome, true)) if outcome.status != "completed" && round < ROUNDS_MAX => round += 1,
+            Ok((outcome, true)) if outcome.status != "completed" && round < ROUNDS_MAX && again() => {
+                round += 1;
+            }
             Ok((outcome, _)) => return (prompt, Ok(outcome)),
-            Err(Failure { retry_after_ms: Some(millis), .. }) => {
+            Err(Failure { retry_after_ms: Some(millis), .. }) if again() => {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             }
             Err(failure) => return (prompt, Err(failure)),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bidmesh_io_tokio::files::MappedDevice;
-use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -151,9 +150,7 @@ impl<'a> Printer<'a> {
     fn print(&self, (number, line): &Line) -> Result<(), Failure> {
         let name = &self.names[*number];
         if self.output.json {
-            let (time, tag, text) =
-                log::parse(line).map_or((None, None, line.as_str()), |(t, g, x)| (Some(t), Some(g), x));
-            return self.output.json(&json!({ "device_id": name, "time": time, "tag": tag, "text": text }));
+            return self.output.json(&log::json(Some(name), line));
         }
         if self.names.len() == 1 {
             return self.output.foreign(&format!("{line}\n"));

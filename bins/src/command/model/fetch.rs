@@ -10,12 +10,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::progress::{Progress, REDRAW};
+use super::progress::Progress;
 use super::shelf::{DEFAULT, Shelf};
 use super::trouble::{self, Trouble};
 use super::unpack::{self, Wanted};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::redrawn::REDRAW;
 use crate::signals::Signals;
 
 /// How much of what a tool says is kept, in bytes: the end of it.

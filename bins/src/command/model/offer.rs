@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{DEFAULT, Shelf, pull};
-use crate::device;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::question::yes_or_no;
 use crate::signals::Signals;
 
 /// What came of it.
@@ -27,7 +27,8 @@ pub async fn offer(
     if let Some(path) = shelf.default_model() {
         return Ok(Offer::Here(path));
     }
-    let wanted = yes || output.person_is_there() && device::ask_yes_or_no(&question())?.unwrap_or(false);
+    let wanted = yes
+        || output.person_is_there() && signals.or_cancelled(yes_or_no(&question())).await?.unwrap_or(false);
     if !wanted {
         return Ok(Offer::Declined);
     }

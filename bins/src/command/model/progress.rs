@@ -1,28 +1,22 @@
 //! How far something is, on one line of a terminal. Elsewhere only its beginning is said.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::output::Output;
-
-/// Between two drawings.
-pub const REDRAW: Duration = Duration::from_millis(200);
-const WIDTH: u64 = 30;
+use crate::redrawn::{self, Redrawn};
 
 /// A line that is drawn anew.
 #[derive(Debug)]
 pub struct Progress {
-    draws: bool,
+    line: Redrawn,
     output: Output,
     what: String,
     begun: Instant,
-    drawn: bool,
 }
 
 impl Progress {
     pub fn new(output: &Output) -> Self {
-        let draws = output.stderr_is_terminal && !output.quiet && !output.json;
-        Self { draws, output: *output, what: String::new(), begun: Instant::now(), drawn: false }
+        Self { line: Redrawn::new(output), output: *output, what: String::new(), begun: Instant::now() }
     }
 
     /// Something else begins.
@@ -30,40 +24,25 @@ impl Progress {
         self.clear();
         self.what = what.into();
         self.begun = Instant::now();
-        if !self.draws && !self.output.json {
+        if !self.output.draws() && !self.output.json {
             self.output.note(what);
         }
     }
 
     pub fn show(&mut self, done: u64, of: u64) {
-        if self.draws {
-            let line = line(&self.what, done, of, self.begun.elapsed());
-            // A terminal that went away shows nothing.
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[K{line}");
-            self.drawn = true;
-        }
+        self.line.show(&line(&self.what, done, of, self.begun.elapsed()));
     }
 
     /// Takes the line away.
     pub fn clear(&mut self) {
-        if self.drawn {
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
-            self.drawn = false;
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.clear();
+        self.line.clear();
     }
 }
 
 fn line(what: &str, done: u64, of: u64, elapsed: Duration) -> String {
     let of = of.max(1);
     let done = done.min(of);
-    let full = usize::try_from(done * WIDTH / of).unwrap_or_default();
-    let bar = "#".repeat(full) + &".".repeat(usize::try_from(WIDTH).unwrap_or_default().saturating_sub(full));
+    let bar = redrawn::bar(done, of);
     let megabytes = |bytes: u64| format!("{}.{}", bytes / 1_000_000, bytes % 1_000_000 / 100_000);
     let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     let rate = done.saturating_mul(1_000) / millis;

@@ -11,10 +11,11 @@ use tempfile::NamedTempFile;
 use tokio::time::{MissedTickBehavior, interval};
 use zip::ZipArchive;
 
-use super::progress::{Progress, REDRAW};
+use super::progress::Progress;
 use super::shelf::{DEFAULT, GGUF, Shelf};
 use super::trouble;
 use crate::exit::{Exit, Failure};
+use crate::redrawn::REDRAW;
 use crate::signals::Signals;
 
 /// How much is copied at once, in bytes.

@@ -1,7 +1,7 @@
 //! A disk in memory that can lose power, fill up and be damaged.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
@@ -57,6 +57,11 @@ impl Disk {
     /// After so many more changes nothing works any more.
     pub(super) fn die_after(&self, changes: usize) {
         self.state().left = Some(changes);
+    }
+
+    /// It works again.
+    pub(super) fn revive(&self) {
+        self.state().left = None;
     }
 
     /// Of what was not synced, these shares reach the disk (0: nothing, 255: all).
@@ -158,6 +163,14 @@ impl Medium for Disk {
         state.synced.clear();
         state.unsynced.clear();
         Ok("store.redb.damaged-1".into())
+    }
+
+    fn put_back(&self, _aside: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.now = std::mem::take(&mut state.aside);
+        state.synced = state.now.clone();
+        state.unsynced.clear();
+        Ok(())
     }
 }
 

@@ -198,6 +198,18 @@ fn a_damaged_file_is_set_aside_each_time_and_never_deleted() {
     }
 }
 
+#[test]
+fn a_damaged_file_that_is_put_back_takes_the_place_of_the_new_one() {
+    let folder = Folder::new();
+    let medium = OnDisk { path: folder.file(), sync: true };
+    fs::write(folder.file(), "damaged").unwrap();
+    let aside = medium.set_aside().unwrap();
+    fs::write(folder.file(), "begun anew").unwrap();
+    medium.put_back(&aside).unwrap();
+    assert_eq!(folder.names(), ["store.redb"]);
+    assert_eq!(fs::read_to_string(folder.file()).unwrap(), "damaged");
+}
+
 /// One changed byte, anywhere: it is found, or it is in a place that holds nothing. Nothing is ever read as something
 /// else than what was written.
 #[test]

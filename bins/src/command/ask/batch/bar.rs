@@ -1,58 +1,15 @@
-//! How far a batch is, on one line of a terminal.
+//! How far a batch is, in words.
 
-use std::io::Write;
-use std::time::Duration;
+use crate::redrawn;
 
-use crate::output::Output;
-
-/// Between two drawings.
-pub const REDRAW: Duration = Duration::from_millis(200);
-const WIDTH: usize = 30;
-
-/// A line that is drawn anew, on stderr and only on a terminal.
-#[derive(Debug)]
-pub struct Bar {
-    draws: bool,
-    drawn: bool,
-}
-
-impl Bar {
-    pub fn new(output: &Output) -> Self {
-        Self { draws: output.stderr_is_terminal && !output.quiet && !output.json, drawn: false }
-    }
-
-    pub fn show(&mut self, answered: usize, unanswered: usize, asked: usize, all: usize) {
-        if self.draws {
-            // A terminal that went away shows nothing.
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[K{}", line(answered, unanswered, asked, all));
-            self.drawn = true;
-        }
-    }
-
-    /// Takes the line away.
-    pub fn clear(&mut self) {
-        if self.drawn {
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
-            self.drawn = false;
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-fn line(answered: usize, unanswered: usize, asked: usize, all: usize) -> String {
+/// Of `all` prompts: those that ended with and without an answer, and those that are asked now.
+pub fn line(answered: usize, unanswered: usize, asked: usize, all: usize) -> String {
     let done = (answered + unanswered).min(all);
-    let full = (done * WIDTH).checked_div(all).unwrap_or_default();
-    let bar = "#".repeat(full) + &".".repeat(WIDTH - full);
     let without = match unanswered {
         0 => String::new(),
         count => format!(", {count} of them without an answer"),
     };
-    format!("[{bar}]  {done} of {all}{without}, {asked} asked")
+    format!("[{}]  {done} of {all}{without}, {asked} asked", redrawn::bar(done as u64, all as u64))
 }
 
 #[cfg(test)]
