@@ -163,7 +163,7 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         ));
     }
     let program = match offered.programs.get(serial) {
-        Some(Ok(file)) if probe.program_sum.as_ref() == Some(&file.sha256) => Program::Keep,
+        Some(Ok(file)) if probe.program_version.is_some() && probe.has_program(file) => Program::Keep,
         Some(Ok(file)) => Program::Push { file: file.clone(), replaces: probe.program_sum.is_some() },
         Some(Err(why)) => return What::Blocked(why.clone()),
         None => return What::Blocked("nothing is known of the program for it".into()),
@@ -391,7 +391,7 @@ mod tests {
     }
 
     fn file(name: &str, bytes: u64) -> LocalFile {
-        LocalFile { path: name.into(), bytes, sha256: format!("sum of {name}") }
+        LocalFile::for_tests(name, bytes, &format!("sum of {name}"))
     }
 
     fn offered(serials: &[&str]) -> Offered {
@@ -412,6 +412,7 @@ mod tests {
         let running = Probe {
             running: Running::Bidmesh(7),
             program_sum: Some("sum of bidmesh-aarch64".into()),
+            program_version: Some("0.1.0".into()),
             runners: vec![Runner::Script { path: "/data/local/tmp/mesh/run_slm.sh".into(), by_sh: false }],
             npus: vec!["Google edge TPU (/dev/rio)".into()],
             ..ready()
@@ -421,6 +422,7 @@ mod tests {
         let in_order = Probe {
             running: Running::Bidmesh(7),
             program_sum: Some("sum of bidmesh-aarch64".into()),
+            program_version: Some("0.1.0".into()),
             addresses: vec![("wlan0".into(), "192.168.1.106".parse().unwrap())],
             writable: true,
             ..Probe::read_for_tests(files, "@@")

@@ -10,7 +10,7 @@ use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
 use bidmesh_io_tokio::sensors::npu;
 use toml_edit::{DocumentMut, Item};
 
-use super::program::Processor;
+use super::program::{LocalFile, Processor};
 use super::{MESH, RUNNING};
 use crate::adb::{Adb, AdbError, QUICK, quoted};
 use crate::device::DEFAULT_PORT;
@@ -137,6 +137,11 @@ impl Probe {
     #[cfg(test)]
     pub fn read_for_tests(printed: &str, mark: &str) -> Self {
         Self::read(printed, mark)
+    }
+
+    /// Whether its program is this one.
+    pub fn has_program(&self, file: &LocalFile) -> bool {
+        self.program_sum.is_some() && self.program_sum.as_deref() == file.known_sha256()
     }
 
     /// Which program it needs.

@@ -47,7 +47,9 @@ pub async fn send(
         there = now;
     }
     told(there, file.bytes);
-    if sum(adb, serial, &part).await? != file.sha256 {
+    if sum(adb, serial, &part).await?
+        != file.sha256().await.map_err(|error| unreadable(&file.path, &error))?
+    {
         adb.run(serial, "remove a damaged copy", &format!("rm -f {}", quoted(&part))).await?;
         return Err(AdbError::refused("copy a file", "it arrived damaged; do the same again"));
     }

@@ -112,14 +112,19 @@ pub async fn offered(
     {
         return Err(Failure::usage(why.clone()));
     }
-    let model = model(shared, flags, output).await?;
+    let model = model(shared, flags).await?;
     let servers = join_all(ready.iter().map(|(serial, probe)| server(adb, serial, probe))).await;
     Ok(Offered { programs, model, servers: servers.into_iter().flatten().collect(), shell_only: false })
 }
 
 async fn local_program(named: Option<PathBuf>, processor: Processor) -> Result<LocalFile, String> {
     let found = move || LocalFile::of(&program::find(named.as_deref(), processor)?);
-    blocking(found).await.map_err(|failure| failure.message)
+    let file = blocking(found).await.map_err(|failure| failure.message)?;
+    // The plan compares it with what is on the phones.
+    match file.sha256().await {
+        Ok(_) => Ok(file),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.path.display())),
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -131,17 +136,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The model that goes onto phones which have none: file, name, and whether it is the one used by default.
-async fn model(
-    shared: &Shared,
-    flags: &Setup,
-    output: &Output,
-) -> Result<Option<(LocalFile, String, bool)>, Failure> {
+async fn model(shared: &Shared, flags: &Setup) -> Result<Option<(LocalFile, String, bool)>, Failure> {
     let Some(path) = flags.model.clone().map_or_else(|| fetched_model(shared), |path| Ok(Some(path)))? else {
         return Ok(None);
     };
     let name = model_name(&path)?;
     let default = is_default_model(&name);
-    output.note(&format!("Reading {}", path.display()));
     let file = blocking(move || LocalFile::of(&path)).await?;
     Ok(Some((file, name, default)))
 }
