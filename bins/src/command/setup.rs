@@ -21,9 +21,9 @@ use crate::device::{ask_yes_or_no, of_files};
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::phones::MapFlag;
 use crate::phones::plan::{self, Backend, Npu, Plan, What};
 use crate::phones::remote::Remote;
+use crate::phones::{MapFlag, failed};
 
 /// Flags of `setup`.
 #[derive(Debug, Args)]
@@ -170,12 +170,14 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
             report.state = "shell";
             return report;
         }
-        What::ShellFiles(npu) => apply::shell_files(&remote, plan, npu, all, &say).await,
+        What::ShellFiles(npu) => {
+            apply::shell_files(&remote, plan, npu, all, &say).await.map_err(|error| failed(&plan.id, &error))
+        }
         What::Bidmesh(bidmesh) => apply::bidmesh(&remote, plan, bidmesh, all, &say).await,
     };
     let done = match applied {
         Ok(done) => done,
-        Err(error) => return report.failed(error.to_string()),
+        Err(failure) => return report.failed(bare(&plan.id, &failure)),
     };
     report.done = done.iter().map(ToString::to_string).collect();
     let What::Bidmesh(bidmesh) = &plan.what else {

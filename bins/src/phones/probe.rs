@@ -65,7 +65,7 @@ pub struct Probe {
     pub outdated: bool,
     /// SHA-256 of the program that is there.
     pub program_sum: Option<String>,
-    /// What it says of itself.
+    /// Its version; `None`: it does not run.
     pub program_version: Option<String>,
     pub runners: Vec<Runner>,
     /// Model files with their sizes.
@@ -121,7 +121,7 @@ impl Probe {
             running,
             outdated: text("outdated").is_some(),
             program_sum: text("sum").and_then(|line| line.split_whitespace().next().map(str::to_owned)),
-            program_version: text("version"),
+            program_version: text("version").and_then(|printed| version(&printed).map(str::to_owned)),
             runners: runners(&text),
             models: models(&text("models").unwrap_or_default()),
             battery: number_after(&battery, "level:").and_then(|level| u8::try_from(level).ok()),
@@ -238,11 +238,19 @@ fn addresses(printed: &str) -> Vec<(String, Ipv4Addr)> {
     }
     let rank = |interface: &str| {
         let first = INTERFACES_FIRST.iter().position(|first| *first == interface);
-        let last = INTERFACES_LAST.iter().any(|last| interface.starts_with(last));
-        first.unwrap_or(INTERFACES_FIRST.len() + usize::from(last))
+        first.unwrap_or(INTERFACES_FIRST.len() + usize::from(is_elsewhere(interface)))
     };
     found.sort_by_key(|(interface, _)| rank(interface));
     found
+}
+
+fn is_elsewhere(interface: &str) -> bool {
+    INTERFACES_LAST.iter().any(|last| interface.starts_with(last))
+}
+
+/// The version out of what `bidmesh --version` prints; Android's linker may print warnings before it.
+pub fn version(printed: &str) -> Option<&str> {
+    printed.lines().find_map(|line| line.strip_prefix("bidmesh ")).map(str::trim)
 }
 
 /// The fourth column of `df -k`, or the third from the end where a long name broke the line.

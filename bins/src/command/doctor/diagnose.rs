@@ -111,6 +111,14 @@ fn process(phone: &Phone, probe: &Probe) -> Option<Finding> {
         (Running::Nothing, None) => {
             Some(finding(id, "not_set_up", "bidmesh is not on it", "`bidmesh setup` puts it there"))
         }
+        (Running::Nothing | Running::Bidmesh(_), Some(_)) if probe.program_version.is_none() => {
+            Some(finding(
+                id,
+                "program_broken",
+                "its program is there and does not run",
+                "`bidmesh setup` replaces it; is what it brings built for this phone?",
+            ))
+        }
         (Running::Nothing, Some(_)) => {
             let remedy = format!("`bidmesh start {}`", phone.id());
             Some(finding(id, "not_running", "its device does not run", remedy))
@@ -260,10 +268,7 @@ fn twins(phones: &[Phone]) -> Vec<Finding> {
 fn versions(facts: &Facts) -> Vec<Finding> {
     let version = |phone: &Phone| {
         let running = phone.status.as_ref().and_then(|status| Some(status.as_ref().ok()?.version.clone()));
-        running.or_else(|| {
-            let printed = phone.seen()?.program_version.clone()?;
-            Some(printed.trim().strip_prefix("bidmesh ")?.to_owned())
-        })
+        running.or_else(|| phone.seen()?.program_version.clone())
     };
     let others = facts.phones.iter().filter_map(|phone| Some((phone, version(phone)?)));
     others
