@@ -11,6 +11,7 @@ use super::MESH;
 use super::names::names;
 use super::probe::{Probe, RUNS_NONE, Runner, Running};
 use super::program::LocalFile;
+use super::transfer::PIECE_BYTES;
 use crate::adb::Attached;
 use crate::device::DEFAULT_PORT;
 use crate::duration;
@@ -169,7 +170,7 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         None => return What::Blocked("nothing is known of the program for it".into()),
     };
     let backend = backend(serial, probe, offered);
-    let needed = program.bytes() + backend.bytes();
+    let needed = needed(&program, &backend, probe);
     if let Some(free) = probe.free_bytes.filter(|free| *free < needed) {
         return What::Blocked(format!(
             "its disk is full: {} are needed and {} are free; free some space on it",
@@ -185,6 +186,23 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         runs: matches!(probe.running, Running::Bidmesh(_)),
         outdated: probe.outdated,
     }))
+}
+
+/// Room for what is left to be copied, and for the piece of it that is on its way.
+fn needed(program: &Program, backend: &Backend, probe: &Probe) -> u64 {
+    let left = |name: &str, file: &LocalFile| {
+        let begun = probe.begun.get(name).copied().unwrap_or(0);
+        file.bytes.saturating_sub(begun)
+    };
+    let program = match program {
+        Program::Keep => 0,
+        Program::Push { file, .. } => left("bidmesh", file),
+    };
+    let model = match backend {
+        Backend::PushModel { file, name, .. } => left(name, file),
+        _ => 0,
+    };
+    program + model + program.max(model).min(PIECE_BYTES)
 }
 
 fn backend(serial: &str, probe: &Probe, offered: &Offered) -> Backend {
@@ -231,15 +249,6 @@ fn npu(probe: &Probe) -> Npu {
     }
 }
 
-impl Program {
-    const fn bytes(&self) -> u64 {
-        match self {
-            Self::Keep => 0,
-            Self::Push { file, .. } => file.bytes,
-        }
-    }
-}
-
 impl Backend {
     /// What is to be set for it; `None`: nothing is.
     pub fn spec(&self) -> Option<String> {
@@ -248,13 +257,6 @@ impl Backend {
             Self::Script(_) | Self::Genie { .. } => Some(format!("command:{MESH}/{RUNNER_SCRIPT}")),
             Self::PushModel { spec, .. } => spec.clone(),
             Self::Kept(_) | Self::ModelThere(_) | Self::None(_) => None,
-        }
-    }
-
-    const fn bytes(&self) -> u64 {
-        match self {
-            Self::PushModel { file, .. } => file.bytes,
-            _ => 0,
         }
     }
 }
@@ -458,6 +460,23 @@ mod tests {
                 ("Device_C", false, "10.0.0.3:9999".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_copy_that_broke_off_needs_room_only_for_the_rest_of_it() {
+        let blocked = |free: u64, begun: &[(&str, u64)]| {
+            let begun = begun.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect();
+            let probe = Probe { free_bytes: Some(free), begun, ..ready() };
+            let plans = plan(&[seen("a", Ok(probe))], &map(""), &offered(&["a"]));
+            matches!(plans[0].what, What::Blocked(_))
+        };
+        // The program has 5 MiB, the model 98, and a piece of them 8.
+        let (all, rest, program) = (111 << 20, 46 << 20, 10 << 20);
+        assert!(blocked(all - 1, &[]) && !blocked(all, &[]));
+        let begun = [("bidmesh", 5 << 20), ("m.gguf", 60 << 20)];
+        assert!(blocked(rest - 1, &begun) && !blocked(rest, &begun));
+        // What is longer than the file is no part of it, and goes.
+        assert!(!blocked(program, &[("m.gguf", 200 << 20)]));
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub struct Probe {
     pub runners: Vec<Runner>,
     /// Model files with their sizes.
     pub models: BTreeMap<String, u64>,
+    /// Copies that broke off, by the names that they would have, with what is there of them.
+    pub begun: BTreeMap<String, u64>,
     /// Percent.
     pub battery: Option<u8>,
     /// Of the battery, in degrees Celsius.
@@ -123,7 +125,11 @@ impl Probe {
             program_sum: text("sum").and_then(|line| line.split_whitespace().next().map(str::to_owned)),
             program_version: text("version").and_then(|printed| version(&printed).map(str::to_owned)),
             runners: runners(&text),
-            models: models(&text("models").unwrap_or_default()),
+            models: sizes(&text("models").unwrap_or_default()),
+            begun: sizes(&text("begun").unwrap_or_default())
+                .into_iter()
+                .map(|(name, bytes)| (name.trim_end_matches(".part").to_owned(), bytes))
+                .collect(),
             battery: number_after(&battery, "level:").and_then(|level| u8::try_from(level).ok()),
             // Tenths of a degree.
             temperature: number_after(&battery, "temperature:").map(|tenths| f64::from(tenths) / 10.0),
@@ -277,12 +283,12 @@ fn runners(text: &dyn Fn(&str) -> Option<String>) -> Vec<Runner> {
     script.into_iter().chain(genie).chain(servers).collect()
 }
 
-fn models(printed: &str) -> BTreeMap<String, u64> {
-    let model = |line: &str| {
+fn sizes(printed: &str) -> BTreeMap<String, u64> {
+    let file = |line: &str| {
         let (bytes, name) = line.trim().split_once(' ')?;
         Some((name.to_owned(), bytes.parse().ok()?))
     };
-    printed.lines().filter_map(model).collect()
+    printed.lines().filter_map(file).collect()
 }
 
 fn number_after(printed: &str, name: &str) -> Option<i32> {
@@ -343,6 +349,7 @@ mod tests {
             ("genie", "/data/local/tmp/g/genie-t2t-run\n/data/local/tmp/g/c.json\n"),
             ("ports", "  0: 0100007F:1F90 00000000:0000 0A 0\n  1: 0100007F:1F91 00000000:0000 0A 0\n"),
             ("models", "98362432 SmolLM2.gguf\n"),
+            ("begun", "8388608 bidmesh.part\n5 Other.gguf.part\n"),
             ("battery", "  AC powered: false\n  level: 81\n  temperature: 312\n"),
             ("npu", "/vendor/lib64/libQnnHtp.so\n"),
         ]);
@@ -354,6 +361,7 @@ mod tests {
         assert_eq!(probe.runners[1], Runner::Port(8080));
         assert!(matches!(&probe.runners[0], Runner::Genie { config, .. } if config.ends_with("c.json")));
         assert_eq!(probe.models["SmolLM2.gguf"], 98_362_432);
+        assert_eq!((probe.begun["bidmesh"], probe.begun["Other.gguf"]), (8_388_608, 5));
         assert_eq!((probe.battery, probe.temperature), (Some(81), Some(31.2)));
         assert_eq!(probe.npus, ["Qualcomm Hexagon (/vendor/lib64/libQnnHtp.so)"]);
     }

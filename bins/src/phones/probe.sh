@@ -1,4 +1,5 @@
 s() { printf '\n%s %s\n' "$N" "$1"; }
+z() { for m; do [ -f "$m" ] && echo "$(wc -c < "$m") ${m##*/}"; done; }
 f() { [ -f "$D/$1" ] && { s "$1"; cat "$D/$1"; }; }
 s abi; a=$(getprop ro.product.cpu.abi 2>/dev/null); echo "${a:-$(uname -m)}"
 s android; getprop ro.build.version.release 2>/dev/null
@@ -27,7 +28,8 @@ for g in "$D/genie-t2t-run" "${D%/*}"/genie-t2t-run "${D%/*}"/*/genie-t2t-run; d
     fi
 done
 s ports; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ' 0A '
-s models; for m in "$D"/models/*.gguf; do [ -f "$m" ] && echo "$(wc -c < "$m") ${m##*/}"; done
+s models; z "$D"/models/*.gguf
+s begun; z "$D"/*.part "$D"/models/*.part
 s battery; dumpsys battery 2>/dev/null | grep -E 'level|temperature|powered'
 [ -r /sys/class/power_supply/battery/capacity ] && echo "level: $(cat /sys/class/power_supply/battery/capacity)"
 s npu

@@ -11,7 +11,7 @@ use super::program::{LocalFile, sha256_of};
 use crate::adb::{Adb, AdbError, QUICK, quoted};
 
 /// One call of adb. Some seconds over USB 2, ten over a slow Wi-Fi.
-const PIECE_BYTES: u64 = 8 << 20;
+pub const PIECE_BYTES: u64 = 8 << 20;
 const PIECE_LIMIT: Duration = Duration::from_secs(180);
 /// Checksums of a hundred megabytes on an old phone.
 const SUM_LIMIT: Duration = Duration::from_secs(120);
