@@ -3,7 +3,7 @@
 //! `probe` asks a phone how it is, `names` says what it is called, `plan` what it needs, `transfer` copies files that may
 //! break off, `program` finds the program for its processor, `remote` starts, stops and talks to the device on it.
 
-mod names;
+pub mod names;
 pub mod plan;
 pub mod probe;
 pub mod program;

@@ -125,7 +125,7 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
     }
     // First of all, so that a phone that fails now is known by its name the next time.
     let chosen = || plans.iter().filter(|plan| plan.is_chosen());
-    for plan in chosen() {
+    for plan in plans.iter().filter(|plan| plan.is_known()) {
         map.set(plan.mapped());
     }
     map.save(&map_path).map_err(of_files)?;
@@ -164,7 +164,7 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
     let remote = Remote::new(adb.clone(), plan.id.clone(), plan.serial.clone());
     let say = |text: &str| output.note(&format!("{}: {text}", plan.id));
     let applied = match &plan.what {
-        What::Blocked(why) => return report.failed(why.clone()),
+        What::Unread(why) | What::Blocked(why) => return report.failed(why.clone()),
         What::Elsewhere => return report,
         What::LeaveShell => {
             report.state = "shell";

@@ -1,6 +1,8 @@
 //! What `setup` will do to each phone: decided before anything is done, from how the phones are and what this machine
 //! has. Pure; a person reads it first.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -8,13 +10,14 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceMap, MappedDevice};
 
 use super::MESH;
-use super::names::names;
+use super::names::{Named, names};
 use super::probe::{Probe, RUNS_NONE, Runner, Running};
 use super::program::LocalFile;
 use super::transfer::PIECE_BYTES;
 use crate::adb::Attached;
 use crate::device::DEFAULT_PORT;
 use crate::duration;
+pub use words::words;
 
 /// A script in the mesh directory that is called with the file of a prompt, for what is called in another way.
 pub const RUNNER_SCRIPT: &str = "run_prompt.sh";
@@ -27,6 +30,12 @@ pub struct Seen {
     pub chosen: bool,
     /// Or why nothing could be.
     pub probe: Result<Probe, String>,
+}
+
+impl Seen {
+    pub fn named(&self) -> Named<'_> {
+        (&self.attached.serial, self.probe.as_ref().ok())
+    }
 }
 
 /// What a phone is to be.
@@ -45,6 +54,8 @@ pub struct Plan {
 pub enum What {
     /// Nothing: it is a device of the map that was not chosen, or is not attached. The others are told of it.
     Elsewhere,
+    /// It could not be asked how it is, for this reason.
+    Unread(String),
     /// Nothing can be, for this reason.
     Blocked(String),
     /// It runs the shell listener; nothing is changed there.
@@ -118,36 +129,31 @@ pub struct Offered {
 /// Names phones and decides what each gets.
 pub fn plan(seen: &[Seen], map: &DeviceMap, offered: &Offered) -> Vec<Plan> {
     let names = names(seen, map);
+    let mapped = |id: &DeviceId| map.devices().into_iter().find(|device| device.id == *id);
     let mut plans: Vec<Plan> = seen
         .iter()
-        .filter(|phone| {
-            phone.chosen || map.devices().iter().any(|device| device.serial == phone.attached.serial)
-        })
+        // Every phone that was seen has been named.
+        .filter(|phone| phone.chosen || mapped(&names[&phone.attached.serial]).is_some())
         .map(|phone| {
             let serial = phone.attached.serial.clone();
-            // Every phone that was seen has been named.
             let id = names[&serial].clone();
-            let mapped = map.devices().into_iter().find(|device| device.serial == serial).cloned();
+            let known = mapped(&id).and_then(|device| device.ip);
             let (address, what) = match &phone.probe {
-                Err(why) => {
-                    let known = mapped.and_then(|device| device.ip);
-                    (known.map(|ip| (ip, DEFAULT_PORT).into()), What::Blocked(why.clone()))
-                }
-                Ok(probe) => (probe.address(), what(&id, &serial, probe, offered)),
+                Err(why) => (known.map(|ip| (ip, DEFAULT_PORT).into()), What::Unread(why.clone())),
+                Ok(probe) => (probe.address_or(known), what(&id, &serial, probe, offered)),
             };
             let what = if phone.chosen { what } else { What::Elsewhere };
             Plan { id, serial, model: phone.attached.model.clone(), address, what }
         })
         .collect();
-    for device in map.devices().into_iter().filter(|device| !names.contains_key(&device.serial)) {
-        plans.push(Plan {
-            id: device.id.clone(),
-            serial: device.serial.clone(),
-            model: None,
-            address: device.ip.map(|ip| (ip, DEFAULT_PORT).into()),
-            what: What::Elsewhere,
-        });
-    }
+    let absent = map.devices().into_iter().filter(|device| names.values().all(|id| *id != device.id));
+    plans.extend(absent.map(|device| Plan {
+        id: device.id.clone(),
+        serial: device.serial.clone(),
+        model: None,
+        address: device.ip.map(|ip| (ip, DEFAULT_PORT).into()),
+        what: What::Elsewhere,
+    }));
     plans
 }
 
@@ -274,22 +280,15 @@ impl Npu {
 }
 
 impl Plan {
-    /// What will be done, a line each.
-    pub fn lines(&self) -> Vec<String> {
-        match &self.what {
-            What::Elsewhere => Vec::new(),
-            What::Blocked(why) => vec![format!("nothing: {why}")],
-            What::LeaveShell => vec!["nothing: it runs the shell listener and is left alone".into()],
-            What::ShellFiles(_) => {
-                vec!["my_info.txt, peers.txt and device_config.json of a shell device, no program".into()]
-            }
-            What::Bidmesh(bidmesh) => bidmesh.lines(&self.id),
-        }
-    }
-
     /// The device map's line of it.
     pub fn mapped(&self) -> MappedDevice {
         MappedDevice { id: self.id.clone(), serial: self.serial.clone(), ip: self.address.map(|a| a.ip()) }
+    }
+
+    /// Whether the device map is to hold what is known of it now. A name that was made up for a phone that could not be
+    /// asked is none: it may say another one the next time.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.what, What::Elsewhere | What::Unread(_))
     }
 
     /// Whether anything is to be done with it, or to be said of it.
@@ -299,49 +298,6 @@ impl Plan {
 }
 
 impl Bidmesh {
-    fn lines(&self, id: &DeviceId) -> Vec<String> {
-        let mut lines = Vec::new();
-        if let Some(old) = &self.renamed_from {
-            lines.push(format!("name: {id} instead of {old}"));
-        }
-        lines.push(match &self.program {
-            Program::Keep => "program: is there, unchanged".into(),
-            Program::Push { file, replaces } => format!(
-                "program: {} {} ({})",
-                if *replaces { "replace by" } else { "push" },
-                file.path.display(),
-                duration::bytes(file.bytes)
-            ),
-        });
-        lines.push(match &self.backend {
-            Backend::Kept(spec) if spec == RUNS_NONE => "prompts: none run there, as configured".into(),
-            Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
-            Backend::Found(spec) => {
-                format!("prompts: run by {}, which is there", spec.trim_start_matches("command:"))
-            }
-            Backend::Script(program) | Backend::Genie { program, .. } => {
-                format!("prompts: run by {program}, which is there")
-            }
-            Backend::ModelThere(name) => format!("prompts: run by the embedded model {name}, which is there"),
-            Backend::PushModel { file, name, .. } => {
-                format!("prompts: push the model {name} ({})", duration::bytes(file.bytes))
-            }
-            Backend::None(why) => format!("prompts: none run there: {why}"),
-        });
-        lines.push(match &self.npu {
-            Npu::Said(yes) => format!("NPU: {}, as said before", if *yes { "yes" } else { "no" }),
-            Npu::Found(what) => format!("NPU: {what}"),
-            Npu::NotFound => "NPU: none found".into(),
-            Npu::Unsure => "NPU: there may be one; unless somebody says so, it is not used".into(),
-        });
-        lines.push(match (self.runs, self.counts_at_start()) {
-            (true, false) => "device: runs already".into(),
-            (true, true) => "device: restart".into(),
-            (false, _) => "device: start".into(),
-        });
-        lines
-    }
-
     /// Whether it is to run no prompts, since somebody said so.
     pub fn only_asks_others(&self) -> bool {
         matches!(&self.backend, Backend::Kept(spec) if spec == RUNS_NONE)
@@ -355,20 +311,6 @@ impl Bidmesh {
             || !matches!(self.backend, Backend::Kept(_) | Backend::ModelThere(_) | Backend::None(_))
             || matches!(self.npu, Npu::Found(_) | Npu::NotFound)
     }
-}
-
-/// The whole plan, for a person.
-pub fn words(plans: &[Plan]) -> String {
-    let mut text = String::new();
-    for plan in plans.iter().filter(|plan| plan.is_chosen()) {
-        let address = plan.address.map_or_else(|| "no address known".into(), |address| address.to_string());
-        let model = plan.model.as_ref().map_or_else(String::new, |model| format!(", {model}"));
-        text.push_str(&format!("{} ({}{model}) at {address}\n", plan.id, plan.serial));
-        for line in plan.lines() {
-            text.push_str(&format!("  {line}\n"));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub struct Probe {
     /// Android's name of the processor, or the kernel's.
     pub abi: String,
     pub android: Option<String>,
+    /// Its own serial number, which is also adb's name for it by cable.
+    pub serial: Option<String>,
     /// IPv4 addresses with their interfaces, the likeliest first.
     pub addresses: Vec<(String, Ipv4Addr)>,
     pub free_bytes: Option<u64>,
@@ -116,6 +118,7 @@ impl Probe {
         Self {
             abi: text("abi").unwrap_or_default(),
             android: text("android"),
+            serial: text("serial").filter(|serial| serial != "unknown"),
             addresses: addresses(&text("addresses").unwrap_or_default()),
             free_bytes: text("space").and_then(|line| free_bytes(&line)),
             writable: text("writable").is_some(),
@@ -203,9 +206,24 @@ impl Probe {
         self.setting("executor.run").as_deref() == Some(RUNS_NONE)
     }
 
+    fn ip(&self) -> Option<IpAddr> {
+        let (_, ip) = self.addresses.first().filter(|(interface, _)| !is_elsewhere(interface))?;
+        Some(IpAddr::V4(*ip))
+    }
+
+    /// Whether all its addresses are of networks in which its peers are not.
+    pub fn is_elsewhere(&self) -> bool {
+        !self.addresses.is_empty() && self.ip().is_none()
+    }
+
     /// Where peers reach it: what its settings or the running listener say, else its address now with the mesh's port.
     pub fn address(&self) -> Option<SocketAddr> {
-        let ip = self.addresses.first().map(|(_, ip)| IpAddr::V4(*ip));
+        self.address_or(None)
+    }
+
+    /// The same; where it has no address in the network of its peers now, at the one that it had.
+    pub fn address_or(&self, before: Option<IpAddr>) -> Option<SocketAddr> {
+        let ip = self.ip().or(before);
         if self.running == Running::Listener {
             let info = self.info()?;
             return Some(SocketAddr::new(ip.or(info.ip)?, info.port));
@@ -370,6 +388,20 @@ mod tests {
     fn a_phone_that_says_nothing_is_unknown() {
         assert_eq!(probe(&[]), Probe::default());
         assert_eq!(probe(&[("config.toml", "= broken"), ("peers.txt", "what?")]).address(), None);
+    }
+
+    #[test]
+    fn the_providers_address_is_none_for_peers() {
+        let mobile = ("addresses", "21: rmnet_data0    inet 10.100.3.7/30\n22: tun0    inet 10.8.0.2/24\n");
+        let settings = ("config.toml", "listen = \"0.0.0.0:9990\"\n");
+        let probed = probe(&[mobile, settings]);
+        assert!(probed.is_elsewhere());
+        assert_eq!(probed.address(), None);
+        let before = "192.168.1.5".parse().ok();
+        assert_eq!(probed.address_or(before), "192.168.1.5:9990".parse().ok());
+        // Unless somebody says that it listens there.
+        let told = probe(&[mobile, ("config.toml", "listen = \"10.8.0.2:9999\"\n")]);
+        assert_eq!(told.address(), "10.8.0.2:9999".parse().ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@ s() { printf '\n%s %s\n' "$N" "$1"; }
 z() { for m; do [ -f "$m" ] && echo "$(wc -c < "$m") ${m##*/}"; done; }
 f() { [ -f "$D/$1" ] && { s "$1"; cat "$D/$1"; }; }
 s abi; a=$(getprop ro.product.cpu.abi 2>/dev/null); echo "${a:-$(uname -m)}"
+s serial; getprop ro.serialno 2>/dev/null
 s android; getprop ro.build.version.release 2>/dev/null
 s addresses; ip -4 -o addr show 2>/dev/null || ifconfig 2>/dev/null
 s space; df -k "${D%/*}" 2>/dev/null | tail -n 1

@@ -130,18 +130,33 @@ fn process(phone: &Phone, probe: &Probe) -> Option<Finding> {
 /// Where others believe that it is.
 fn address(phone: &Phone, probe: &Probe) -> Option<Finding> {
     let id = Some(phone.id());
-    let Some(now) = probe.address() else {
-        return Some(finding(id, "no_network", "it has no address", "connect it to the Wi-Fi of the others"));
+    let listens = probe.running == Running::Listener;
+    // A listener's file may say where it was.
+    let Some(now) = probe.address().filter(|_| !listens || !probe.is_elsewhere()) else {
+        let what =
+            if probe.is_elsewhere() { "it has only a mobile or VPN address" } else { "it has no address" };
+        return Some(finding(id, "no_network", what, "connect it to the Wi-Fi of the others"));
     };
     let mapped = phone.mapped.ip.filter(|ip| *ip != now.ip());
     let told = probe.info().and_then(|info| info.ip).filter(|ip| *ip != now.ip());
-    let old = mapped.or(told)?;
-    let what = format!(
-        "its address is {} now, and {} says {old}",
-        now.ip(),
-        if mapped.is_some() { "the device map" } else { "its my_info.txt" }
-    );
-    Some(finding(id, "wrong_address", what, "`bidmesh setup` tells everybody the new one"))
+    let (who, old) = match (mapped, told) {
+        // What a listener says is changed by nothing else.
+        (_, Some(old)) if listens => ("its my_info.txt", old),
+        (Some(old), _) => ("the device map", old),
+        (None, Some(old)) => ("its my_info.txt", old),
+        (None, None) => return None,
+    };
+    let remedy = if listens && told.is_some() {
+        format!("`bidmesh setup --shell-only {}` writes the new one there", phone.id())
+    } else {
+        "`bidmesh setup` tells everybody the new one".into()
+    };
+    Some(finding(
+        id,
+        "wrong_address",
+        format!("its address is {} now, and {who} says {old}", now.ip()),
+        remedy,
+    ))
 }
 
 /// Its address book against where the others are.
