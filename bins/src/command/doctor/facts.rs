@@ -55,7 +55,7 @@ pub enum Reach {
     Refused,
     /// No way there.
     Unreachable,
-    /// It has no netcat to try with.
+    /// It could not be tried: no netcat is there, or adb did not get through.
     Unknown,
 }
 
@@ -75,6 +75,13 @@ impl Phone {
 
     pub fn runs(&self) -> bool {
         self.seen().is_some_and(|probe| probe.running != Running::Nothing)
+    }
+}
+
+impl Facts {
+    /// The phone of a device.
+    pub fn phone(&self, id: &DeviceId) -> Option<&Phone> {
+        self.phones.iter().find(|phone| phone.id() == id)
     }
 }
 
