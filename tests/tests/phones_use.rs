@@ -174,8 +174,13 @@ fn settings_of_a_phone_are_changed_from_the_laptop() {
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
     assert!(laptop.phone("Device_A").file("config.toml").contains("patience = \"2s\""));
     let finished = laptop.run(&["config", "set", "Device_A", "timing.patiense", "2s"]);
-    assert_eq!(finished.code(), Some(1));
-    assert!(finished.stderr().contains("timing.patience"), "did you mean: {}", finished.stderr());
+    assert_eq!(finished.code(), Some(2), "as here");
+    let said = finished.stderr();
+    assert!(
+        said.contains("timing.patience") && said.starts_with("bidmesh: Device_A: "),
+        "did you mean: {said}"
+    );
+    assert_eq!(said.matches("bidmesh: ").count(), 1, "{said}");
 }
 
 #[test]
