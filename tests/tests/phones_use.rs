@@ -170,8 +170,13 @@ fn settings_of_a_phone_are_changed_from_the_laptop() {
     let finished = laptop.run(&["config", "set", "Device_A", "has_npu", "true"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
     assert!(laptop.phone("Device_A").file("device_config.json").contains("\"has_npu\": true"));
+    let restart = "counts from the next start: `bidmesh restart Device_A`";
+    assert!(finished.stderr().contains(restart), "{}", finished.stderr());
+    let finished = laptop.run(&["config", "set", "Device_A", "executor.tokens", "99"]);
+    assert!(finished.stderr().contains(restart), "{}", finished.stderr());
     let finished = laptop.run(&["config", "set", "Device_A", "timing.patience", "2s"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
+    assert!(!finished.stderr().contains("next start"), "it counts at once: {}", finished.stderr());
     assert!(laptop.phone("Device_A").file("config.toml").contains("patience = \"2s\""));
     let finished = laptop.run(&["config", "set", "Device_A", "timing.patiense", "2s"]);
     assert_eq!(finished.code(), Some(2), "as here");
