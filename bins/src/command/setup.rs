@@ -130,7 +130,7 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
     }
     map.save(&map_path).map_err(of_files)?;
     let reports = join_all(chosen().map(|plan| one(&adb, &output, &flags, plan, &plans))).await;
-    show(&output, &reports, &map_path)
+    show(&output, &flags, &reports, &map_path)
 }
 
 fn show_plan(output: &Output, plans: &[Plan]) -> Result<(), Failure> {
@@ -222,7 +222,7 @@ fn bare(id: &bidmesh_core::id::DeviceId, failure: &Failure) -> String {
     failure.message.strip_prefix(&format!("{id}: ")).unwrap_or(&failure.message).to_owned()
 }
 
-fn show(output: &Output, reports: &[Report], map: &std::path::Path) -> Result<Exit, Failure> {
+fn show(output: &Output, flags: &Setup, reports: &[Report], map: &std::path::Path) -> Result<Exit, Failure> {
     let failed = reports.iter().filter(|report| report.state == "failed").count();
     if output.json {
         output.json(&json!({ "dry_run": false, "map": map, "devices": reports }))?;
@@ -230,7 +230,9 @@ fn show(output: &Output, reports: &[Report], map: &std::path::Path) -> Result<Ex
         output.foreign(&words(reports))?;
     }
     if failed == 0 {
-        output.note("The mesh is ready: `bidmesh launch DEVICE` or `bidmesh ask --on DEVICE \"…\"`.");
+        if let Some(next) = next_step(reports, flags.shell_only) {
+            output.note(next);
+        }
         return Ok(Exit::Ok);
     }
     let message = format!(
@@ -238,6 +240,20 @@ fn show(output: &Output, reports: &[Report], map: &std::path::Path) -> Result<Ex
         reports.len()
     );
     Err(Failure::new(Exit::Failed, "not_all_ready", message))
+}
+
+/// What can be done with phones of which none failed.
+fn next_step(reports: &[Report], shell_only: bool) -> Option<&'static str> {
+    let any = |state| reports.iter().any(|report| report.state == state);
+    if any("ready") {
+        Some("The mesh is ready: `bidmesh launch DEVICE` or `bidmesh ask --on DEVICE \"…\"`.")
+    } else if any("prepared") && shell_only {
+        Some("The shell devices are prepared: their listeners are started on them.")
+    } else if any("prepared") {
+        Some("The devices are prepared: `bidmesh start` starts them.")
+    } else {
+        None
+    }
 }
 
 fn words(reports: &[Report]) -> String {
@@ -270,6 +286,15 @@ fn first_line(answer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_next_fits_what_was_done() {
+        let next = |state, shell_only| next_step(&[Report { state, ..Report::default() }], shell_only);
+        assert!(next("ready", false).is_some_and(|next| next.contains("bidmesh launch")));
+        assert!(next("prepared", false).is_some_and(|next| next.contains("`bidmesh start`")));
+        assert!(next("prepared", true).is_some_and(|next| !next.contains("bidmesh start")));
+        assert_eq!(next("shell", false), None);
+    }
 
     #[test]
     fn reports_read_well() {
