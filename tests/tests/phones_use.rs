@@ -144,6 +144,15 @@ fn logs_of_one_and_of_all_are_shown_and_followed() {
     let laptop = three_phones();
     let one = laptop.run(&["log", "Device_A"]);
     assert!(one.stdout().contains("Device_A listens at"), "{}{}", one.stdout(), one.stderr());
+    // Its older part is in another file.
+    fs::write(
+        laptop.phone("Device_A").dir().join("mesh_Device_A.log.1"),
+        "[2026-01-01 00:00:00] [INFO] older\n",
+    )
+    .unwrap();
+    assert!(laptop.run(&["log", "Device_A", "-n", "1000"]).stdout().contains("[INFO] older\n"));
+    assert!(!laptop.run(&["log", "Device_A", "-n", "1"]).stdout().contains("older"));
+    assert_eq!(laptop.run(&["log", "Device_A", "-n", "2"]).stdout().lines().count(), 2);
     let all = laptop.json(&["log", "--all", "-n", "1"]);
     assert!(all["text"].is_string(), "{all:#}");
     let following = laptop.spawn(&["log", "--all", "-f"]);
