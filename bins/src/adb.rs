@@ -69,9 +69,14 @@ impl Adb {
 
     /// All phones that adb sees, whatever their state, by serial number.
     pub async fn devices(&self) -> Result<Vec<Attached>, AdbError> {
-        let ended = self.call(&["devices", "-l"], QUICK).await?;
+        // No phone is asked: who does not answer here is the server on this machine.
+        let of_the_server = |error| match error {
+            AdbError::Gone | AdbError::TimedOut(_) => AdbError::ServerSilent,
+            other => other,
+        };
+        let ended = self.call(&["devices", "-l"], QUICK).await.map_err(of_the_server)?;
         if !ended.status.success() {
-            return Err(AdbError::read(&String::from_utf8_lossy(&ended.stderr)));
+            return Err(of_the_server(AdbError::read(&String::from_utf8_lossy(&ended.stderr))));
         }
         Ok(devices::parse(&String::from_utf8_lossy(&ended.stdout)))
     }
@@ -214,6 +219,14 @@ mod tests {
         assert_eq!((said.status, said.stdout.as_str(), said.last_words()), (3, "a\nb", "bad"));
         let (_folder, phone) = scripted("echo half; echo 'error: closed' >&2; exit 1");
         assert_eq!(phone.shell("S", "true", QUICK).await, Err(AdbError::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_no_phone_that_went_away() {
+        for complaint in ["", "error: protocol fault (couldn't read status): Connection reset by peer"] {
+            let (_folder, adb) = scripted(&format!("echo \"{complaint}\" >&2; exit 1"));
+            assert_eq!(adb.devices().await, Err(AdbError::ServerSilent), "{complaint}");
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! `probe` asks a phone how it is, `names` says what it is called, `plan` what it needs, `transfer` copies files that may
 //! break off, `program` finds the program for its processor, `remote` starts, stops and talks to the device on it.
 
-mod names;
+pub mod names;
 pub mod plan;
 pub mod probe;
 pub mod program;
@@ -125,7 +125,8 @@ pub fn adb_failed(error: &AdbError) -> Failure {
 /// What went wrong with a phone, as the end of a command.
 pub fn failed(id: &DeviceId, error: &AdbError) -> Failure {
     let code = match error {
-        AdbError::NotInstalled(_) => return adb_failed(error),
+        AdbError::NotInstalled(_) | AdbError::ServerSilent => return adb_failed(error),
+        AdbError::Usage(_) => return Failure::usage(format!("{id}: {error}")),
         AdbError::Gone => "phone_gone",
         AdbError::Unauthorized => "unauthorized_phone",
         AdbError::Full => "disk_full",

@@ -100,6 +100,25 @@ fn peers_that_are_not_mutual_and_two_devices_with_one_id() {
 }
 
 #[test]
+fn a_device_that_runs_under_the_id_of_another_gets_its_own_from_setup() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = two_phones();
+    // Its mesh directory is a copy.
+    for name in ["device_config.json", "peers.txt"] {
+        fs::copy(laptop.phone("Device_A").dir().join(name), laptop.phone("Device_B").dir().join(name))
+            .unwrap();
+    }
+    assert_eq!(laptop.run(&["restart", "Device_B"]).code(), Some(0));
+    finds(&laptop, Some("Device_A"), "two_devices_with_one_id");
+    let report = laptop.setup(&[]);
+    let devices = report["devices"].as_array().unwrap();
+    assert!(devices.iter().all(|device| device["state"] == "ready"), "{report:#}");
+    assert_eq!(findings(&laptop), []);
+}
+
+#[test]
 fn a_shell_device_that_answers_a_moved_device_at_its_old_address() {
     if !can_play_phones() || !bidmesh_tests::require(&["nc.openbsd"]) {
         return;

@@ -109,6 +109,8 @@ fn phones_in_trouble_are_told_apart_stop_no_other_and_are_mended_by_a_second_set
     for name in ["well", "locked", "leaving", "full"] {
         laptop.phone(name).has_runner("Yes");
     }
+    let named = laptop.phone("locked").dir().join("device_config.json");
+    fs::write(named, "{\"device_id\": \"Kitchen\"}\n").unwrap();
     laptop.phone("locked").fault("unauthorized", "");
     laptop.reconnect("locked");
     // More than one piece of the program.
@@ -129,6 +131,7 @@ fn phones_in_trouble_are_told_apart_stop_no_other_and_are_mended_by_a_second_set
         assert_eq!(report(&reports, name)["state"], "failed", "{name}: {reports:#?}");
         assert!(why(name).contains(part), "{name}: {}", why(name));
     }
+    assert!(!laptop.map().contains(&serials["locked"]), "nobody knows its name yet: {}", laptop.map());
     let part = laptop.phone("leaving").dir().join("bidmesh.part");
     let begun = fs::metadata(&part).unwrap().len();
     assert!(begun >= 8 << 20, "what was copied stays: {begun}");
@@ -152,6 +155,7 @@ fn phones_in_trouble_are_told_apart_stop_no_other_and_are_mended_by_a_second_set
         assert_eq!(report["state"], "ready", "{serial}: {report:#}");
     }
     assert_eq!(reports.len(), 4);
+    assert_eq!(report(&reports, "locked")["device_id"], "Kitchen");
     assert!(!part.exists());
     let done = report(&reports, "well")["done"].clone();
     let lines: Vec<&str> = done.as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
@@ -313,6 +317,64 @@ fn a_device_whose_program_was_replaced_by_a_setup_that_broke_off_is_started_anew
     let device = laptop.setup(&[])["devices"][0].clone();
     assert_eq!(device["done"], serde_json::json!(["started anew"]), "{device:#}");
     assert_ne!(laptop.phone("one").device_process(), before);
+}
+
+#[test]
+fn a_program_that_does_not_run_on_the_phone_takes_the_place_of_none_that_does() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::with(&["one"]);
+    laptop.phone("one").has_runner("One");
+    assert_eq!(laptop.setup(&[])["devices"][0]["state"], "ready");
+    // Cut off behind its head: of the right processor, and no program.
+    let cut = laptop.home().join("cut");
+    fs::write(&cut, &fs::read(phone_binary()).unwrap()[..4096]).unwrap();
+    let set_up_with = |binary: &Path| {
+        let arguments = ["setup", "--yes", "--binary", binary.to_str().unwrap()];
+        laptop.json(&arguments)["devices"][0].clone()
+    };
+    for _ in 0..2 {
+        let device = set_up_with(&cut);
+        assert_eq!(device["state"], "failed", "{device:#}");
+        assert!(device["why"].to_string().contains("is it built for this phone?"), "{device:#}");
+    }
+    assert_eq!(laptop.run(&["restart", "Device_A"]).stdout(), "Device_A: restarted\n");
+    // One that is there already and does not run is replaced, although it is the file that would be brought.
+    let program = laptop.phone("one").dir().join("bidmesh");
+    fs::rename(&program, program.with_extension("whole")).unwrap();
+    fs::copy(&cut, &program).unwrap();
+    let found = laptop.json(&["doctor"]);
+    assert!(found["findings"].to_string().contains("program_broken"), "{found:#}");
+    let device = set_up_with(&cut);
+    assert!(device["plan"].to_string().contains("replace by"), "{device:#}");
+    assert_eq!(set_up_with(phone_binary())["state"], "ready");
+}
+
+#[test]
+fn a_phone_that_adb_sees_under_two_names_is_one_device() {
+    if !can_play_phones() {
+        return;
+    }
+    let laptop = Laptop::set_up(&["one", "two"]);
+    let map = laptop.map();
+    // The same phone by another way, as by cable and by network.
+    let port = laptop.phone("Device_A").serial().rsplit(':').next().unwrap().to_owned();
+    let other = format!("localhost:{port}");
+    let connected = laptop.adb(&["connect", &other]).stdout();
+    assert!(connected.contains("connected to"), "{connected}");
+    let report = laptop.setup(&[]);
+    let ids: Vec<&str> =
+        report["devices"].as_array().unwrap().iter().map(|d| d["device_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["Device_A", "Device_B"], "{report:#}");
+    assert_eq!(laptop.map(), map);
+    assert_eq!(laptop.run(&["doctor"]).stdout(), "2 phones, nothing found\n");
+    // By the other way only.
+    let _ = laptop.adb(&["disconnect", &laptop.phone("Device_A").serial()]);
+    let report = laptop.setup(&["Device_A"]);
+    let device = &report["devices"][0];
+    assert_eq!((&device["device_id"], &device["state"]), (&"Device_A".into(), &"ready".into()), "{report:#}");
+    assert!(laptop.map().contains(&format!("Device_A:{other}:")), "{}", laptop.map());
 }
 
 /// Every file below a folder, with its size; not of the folders with these names.

@@ -144,6 +144,15 @@ fn logs_of_one_and_of_all_are_shown_and_followed() {
     let laptop = three_phones();
     let one = laptop.run(&["log", "Device_A"]);
     assert!(one.stdout().contains("Device_A listens at"), "{}{}", one.stdout(), one.stderr());
+    // Its older part is in another file.
+    fs::write(
+        laptop.phone("Device_A").dir().join("mesh_Device_A.log.1"),
+        "[2026-01-01 00:00:00] [INFO] older\n",
+    )
+    .unwrap();
+    assert!(laptop.run(&["log", "Device_A", "-n", "1000"]).stdout().contains("[INFO] older\n"));
+    assert!(!laptop.run(&["log", "Device_A", "-n", "1"]).stdout().contains("older"));
+    assert_eq!(laptop.run(&["log", "Device_A", "-n", "2"]).stdout().lines().count(), 2);
     let all = laptop.json(&["log", "--all", "-n", "1"]);
     assert!(all["text"].is_string(), "{all:#}");
     let following = laptop.spawn(&["log", "--all", "-f"]);
@@ -213,12 +222,22 @@ fn settings_of_a_phone_are_changed_from_the_laptop() {
     let finished = laptop.run(&["config", "set", "Device_A", "has_npu", "true"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
     assert!(laptop.phone("Device_A").file("device_config.json").contains("\"has_npu\": true"));
+    let restart = "counts from the next start: `bidmesh restart Device_A`";
+    assert!(finished.stderr().contains(restart), "{}", finished.stderr());
+    let finished = laptop.run(&["config", "set", "Device_A", "executor.tokens", "99"]);
+    assert!(finished.stderr().contains(restart), "{}", finished.stderr());
     let finished = laptop.run(&["config", "set", "Device_A", "timing.patience", "2s"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
+    assert!(!finished.stderr().contains("next start"), "it counts at once: {}", finished.stderr());
     assert!(laptop.phone("Device_A").file("config.toml").contains("patience = \"2s\""));
     let finished = laptop.run(&["config", "set", "Device_A", "timing.patiense", "2s"]);
-    assert_eq!(finished.code(), Some(1));
-    assert!(finished.stderr().contains("timing.patience"), "did you mean: {}", finished.stderr());
+    assert_eq!(finished.code(), Some(2), "as here");
+    let said = finished.stderr();
+    assert!(
+        said.contains("timing.patience") && said.starts_with("bidmesh: Device_A: "),
+        "did you mean: {said}"
+    );
+    assert_eq!(said.matches("bidmesh: ").count(), 1, "{said}");
 }
 
 #[test]

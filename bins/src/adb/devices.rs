@@ -63,7 +63,7 @@ impl fmt::Display for State {
 pub fn parse(printed: &str) -> Vec<Attached> {
     let mut devices: Vec<Attached> = printed
         .lines()
-        .filter(|line| !line.starts_with(['*', ' ']) && *line != HEAD)
+        .filter(|line| !line.starts_with(['*', ' ']) && line.trim_end() != HEAD)
         .filter_map(line)
         .collect();
     devices.sort_by(|a, b| a.serial.cmp(&b.serial));
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn phones_of_every_state_are_read() {
         let printed = "* daemon not running; starting now at tcp:5037\n* daemon started successfully\n\
-                       List of devices attached\n\
+                       List of devices attached \n\
                        R58M123ABC             device usb:1-2 product:x model:SM_G991B device:o1s transport_id:3\n\
                        127.0.0.1:6001\tdevice product:phone1 model:phone1 device:phone1 transport_id:1\n\
                        0A041FDD4003BW         unauthorized usb:1-1 transport_id:4\n\

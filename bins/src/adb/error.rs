@@ -16,8 +16,12 @@ pub enum AdbError {
     Unauthorized,
     /// No room on its disk.
     Full,
+    /// adb's own server on this machine does not answer.
+    ServerSilent,
     /// It did not answer in this time.
     TimedOut(Duration),
+    /// The program on the phone cannot use what a person wrote, and says why.
+    Usage(String),
     /// What was to be done, and what the phone said.
     Refused { doing: String, why: String },
     /// adb's own words.
@@ -80,6 +84,9 @@ impl fmt::Display for AdbError {
             Self::Unauthorized => f.write_str(
                 "the phone has not authorised this machine: unlock it and confirm `Allow USB debugging?`",
             ),
+            Self::ServerSilent => {
+                f.write_str("adb's server does not answer: end it by `adb kill-server`, then do the same again")
+            }
             Self::Full => f.write_str("the phone's disk is full: free some space on it, then do the same again"),
             Self::TimedOut(limit) => write!(
                 f,
@@ -87,7 +94,7 @@ impl fmt::Display for AdbError {
                 duration::words(duration::millis(*limit))
             ),
             Self::Refused { doing, why } => write!(f, "cannot {doing}: {why}"),
-            Self::Other(words) => f.write_str(words),
+            Self::Usage(words) | Self::Other(words) => f.write_str(words),
         }
     }
 }

@@ -137,7 +137,8 @@ async fn set_on_phone(
     let phones = Phones::open(map)?;
     let remote = phones.remote(&phones.named(&id)?);
     let failed = |error| failed(&id, &error);
-    match remote.find().await.map_err(failed)? {
+    let found = remote.find().await.map_err(failed)?;
+    match &found {
         // A shell device has this setting too, and no other.
         _ if key == "has_npu" => {
             let npu = value.parse().map_err(|_| Failure::usage("has_npu is true or false"))?;
@@ -153,6 +154,19 @@ async fn set_on_phone(
             remote.command("change the setting", &["config", "set", key, value]).await.map_err(failed)?;
         }
     }
-    output.note(&format!("{key} is {value} now on {id}"));
+    let runs = matches!(found, Found::Running(_));
+    let until = if runs && counts_at_start(key) {
+        format!("; it counts from the next start: `bidmesh restart {id}`")
+    } else {
+        String::new()
+    };
+    output.note(&format!("{key} is {value} now on {id}{until}"));
     Ok(Exit::Ok)
+}
+
+/// Whether a device that runs learns of a setting only when it starts. All others are those of core.
+fn counts_at_start(key: &str) -> bool {
+    let groups = ["executor.", "network.", "store."];
+    matches!(key, "id" | "has_npu" | "listen" | "sensors.interval")
+        || groups.iter().any(|group| key.starts_with(group))
 }

@@ -21,9 +21,9 @@ use crate::device::of_files;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::phones::MapFlag;
 use crate::phones::plan::{self, Backend, Npu, Plan, What};
 use crate::phones::remote::Remote;
+use crate::phones::{MapFlag, failed};
 use crate::question::yes_or_no;
 
 /// Flags of `setup`.
@@ -126,12 +126,12 @@ pub async fn run(shared: &Shared, flags: Setup) -> Result<Exit, Failure> {
     }
     // First of all, so that a phone that fails now is known by its name the next time.
     let chosen = || plans.iter().filter(|plan| plan.is_chosen());
-    for plan in chosen() {
+    for plan in plans.iter().filter(|plan| plan.is_known()) {
         map.set(plan.mapped());
     }
     map.save(&map_path).map_err(of_files)?;
     let reports = join_all(chosen().map(|plan| one(&adb, &output, &flags, plan, &plans))).await;
-    show(&output, &reports, &map_path)
+    show(&output, &flags, &reports, &map_path)
 }
 
 fn show_plan(output: &Output, plans: &[Plan]) -> Result<(), Failure> {
@@ -166,18 +166,20 @@ async fn one(adb: &Adb, output: &Output, flags: &Setup, plan: &Plan, all: &[Plan
     let remote = Remote::new(adb.clone(), plan.id.clone(), plan.serial.clone());
     let say = |text: &str| output.note(&format!("{}: {text}", plan.id));
     let applied = match &plan.what {
-        What::Blocked(why) => return report.failed(why.clone()),
+        What::Unread(why) | What::Blocked(why) => return report.failed(why.clone()),
         What::Elsewhere => return report,
         What::LeaveShell => {
             report.state = "shell";
             return report;
         }
-        What::ShellFiles(npu) => apply::shell_files(&remote, plan, npu, all, &say).await,
+        What::ShellFiles(npu) => {
+            apply::shell_files(&remote, plan, npu, all, &say).await.map_err(|error| failed(&plan.id, &error))
+        }
         What::Bidmesh(bidmesh) => apply::bidmesh(&remote, plan, bidmesh, all, &say).await,
     };
     let done = match applied {
         Ok(done) => done,
-        Err(error) => return report.failed(error.to_string()),
+        Err(failure) => return report.failed(bare(&plan.id, &failure)),
     };
     report.done = done.iter().map(ToString::to_string).collect();
     let What::Bidmesh(bidmesh) = &plan.what else {
@@ -222,7 +224,7 @@ fn bare(id: &bidmesh_core::id::DeviceId, failure: &Failure) -> String {
     failure.message.strip_prefix(&format!("{id}: ")).unwrap_or(&failure.message).to_owned()
 }
 
-fn show(output: &Output, reports: &[Report], map: &std::path::Path) -> Result<Exit, Failure> {
+fn show(output: &Output, flags: &Setup, reports: &[Report], map: &std::path::Path) -> Result<Exit, Failure> {
     let failed = reports.iter().filter(|report| report.state == "failed").count();
     if output.json {
         output.json(&json!({ "dry_run": false, "map": map, "devices": reports }))?;
@@ -230,7 +232,9 @@ fn show(output: &Output, reports: &[Report], map: &std::path::Path) -> Result<Ex
         output.foreign(&words(reports))?;
     }
     if failed == 0 {
-        output.note("The mesh is ready: `bidmesh launch DEVICE` or `bidmesh ask --on DEVICE \"…\"`.");
+        if let Some(next) = next_step(reports, flags.shell_only) {
+            output.note(next);
+        }
         return Ok(Exit::Ok);
     }
     let message = format!(
@@ -238,6 +242,20 @@ fn show(output: &Output, reports: &[Report], map: &std::path::Path) -> Result<Ex
         reports.len()
     );
     Err(Failure::new(Exit::Failed, "not_all_ready", message))
+}
+
+/// What can be done with phones of which none failed.
+fn next_step(reports: &[Report], shell_only: bool) -> Option<&'static str> {
+    let any = |state| reports.iter().any(|report| report.state == state);
+    if any("ready") {
+        Some("The mesh is ready: `bidmesh launch DEVICE` or `bidmesh ask --on DEVICE \"…\"`.")
+    } else if any("prepared") && shell_only {
+        Some("The shell devices are prepared: their listeners are started on them.")
+    } else if any("prepared") {
+        Some("The devices are prepared: `bidmesh start` starts them.")
+    } else {
+        None
+    }
 }
 
 fn words(reports: &[Report]) -> String {
@@ -270,6 +288,15 @@ fn first_line(answer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_next_fits_what_was_done() {
+        let next = |state, shell_only| next_step(&[Report { state, ..Report::default() }], shell_only);
+        assert!(next("ready", false).is_some_and(|next| next.contains("bidmesh launch")));
+        assert!(next("prepared", false).is_some_and(|next| next.contains("`bidmesh start`")));
+        assert!(next("prepared", true).is_some_and(|next| !next.contains("bidmesh start")));
+        assert_eq!(next("shell", false), None);
+    }
 
     #[test]
     fn reports_read_well() {

@@ -1,6 +1,8 @@
 //! What `setup` will do to each phone: decided before anything is done, from how the phones are and what this machine
 //! has. Pure; a person reads it first.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -8,12 +10,14 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceMap, MappedDevice};
 
 use super::MESH;
-use super::names::names;
+use super::names::{Named, names};
 use super::probe::{Probe, RUNS_NONE, Runner, Running};
 use super::program::LocalFile;
+use super::transfer::PIECE_BYTES;
 use crate::adb::Attached;
 use crate::device::DEFAULT_PORT;
 use crate::duration;
+pub use words::words;
 
 /// A script in the mesh directory that is called with the file of a prompt, for what is called in another way.
 pub const RUNNER_SCRIPT: &str = "run_prompt.sh";
@@ -26,6 +30,12 @@ pub struct Seen {
     pub chosen: bool,
     /// Or why nothing could be.
     pub probe: Result<Probe, String>,
+}
+
+impl Seen {
+    pub fn named(&self) -> Named<'_> {
+        (&self.attached.serial, self.probe.as_ref().ok())
+    }
 }
 
 /// What a phone is to be.
@@ -44,6 +54,8 @@ pub struct Plan {
 pub enum What {
     /// Nothing: it is a device of the map that was not chosen, or is not attached. The others are told of it.
     Elsewhere,
+    /// It could not be asked how it is, for this reason.
+    Unread(String),
     /// Nothing can be, for this reason.
     Blocked(String),
     /// It runs the shell listener; nothing is changed there.
@@ -117,36 +129,31 @@ pub struct Offered {
 /// Names phones and decides what each gets.
 pub fn plan(seen: &[Seen], map: &DeviceMap, offered: &Offered) -> Vec<Plan> {
     let names = names(seen, map);
+    let mapped = |id: &DeviceId| map.devices().into_iter().find(|device| device.id == *id);
     let mut plans: Vec<Plan> = seen
         .iter()
-        .filter(|phone| {
-            phone.chosen || map.devices().iter().any(|device| device.serial == phone.attached.serial)
-        })
+        // Every phone that was seen has been named.
+        .filter(|phone| phone.chosen || mapped(&names[&phone.attached.serial]).is_some())
         .map(|phone| {
             let serial = phone.attached.serial.clone();
-            // Every phone that was seen has been named.
             let id = names[&serial].clone();
-            let mapped = map.devices().into_iter().find(|device| device.serial == serial).cloned();
+            let known = mapped(&id).and_then(|device| device.ip);
             let (address, what) = match &phone.probe {
-                Err(why) => {
-                    let known = mapped.and_then(|device| device.ip);
-                    (known.map(|ip| (ip, DEFAULT_PORT).into()), What::Blocked(why.clone()))
-                }
-                Ok(probe) => (probe.address(), what(&id, &serial, probe, offered)),
+                Err(why) => (known.map(|ip| (ip, DEFAULT_PORT).into()), What::Unread(why.clone())),
+                Ok(probe) => (probe.address_or(known), what(&id, &serial, probe, offered)),
             };
             let what = if phone.chosen { what } else { What::Elsewhere };
             Plan { id, serial, model: phone.attached.model.clone(), address, what }
         })
         .collect();
-    for device in map.devices().into_iter().filter(|device| !names.contains_key(&device.serial)) {
-        plans.push(Plan {
-            id: device.id.clone(),
-            serial: device.serial.clone(),
-            model: None,
-            address: device.ip.map(|ip| (ip, DEFAULT_PORT).into()),
-            what: What::Elsewhere,
-        });
-    }
+    let absent = map.devices().into_iter().filter(|device| names.values().all(|id| *id != device.id));
+    plans.extend(absent.map(|device| Plan {
+        id: device.id.clone(),
+        serial: device.serial.clone(),
+        model: None,
+        address: device.ip.map(|ip| (ip, DEFAULT_PORT).into()),
+        what: What::Elsewhere,
+    }));
     plans
 }
 
@@ -163,13 +170,13 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         ));
     }
     let program = match offered.programs.get(serial) {
-        Some(Ok(file)) if probe.program_sum.as_ref() == Some(&file.sha256) => Program::Keep,
+        Some(Ok(file)) if probe.program_version.is_some() && probe.has_program(file) => Program::Keep,
         Some(Ok(file)) => Program::Push { file: file.clone(), replaces: probe.program_sum.is_some() },
         Some(Err(why)) => return What::Blocked(why.clone()),
         None => return What::Blocked("nothing is known of the program for it".into()),
     };
     let backend = backend(serial, probe, offered);
-    let needed = program.bytes() + backend.bytes();
+    let needed = needed(&program, &backend, probe);
     if let Some(free) = probe.free_bytes.filter(|free| *free < needed) {
         return What::Blocked(format!(
             "its disk is full: {} are needed and {} are free; free some space on it",
@@ -185,6 +192,23 @@ fn what(id: &DeviceId, serial: &str, probe: &Probe, offered: &Offered) -> What {
         runs: matches!(probe.running, Running::Bidmesh(_)),
         outdated: probe.outdated,
     }))
+}
+
+/// Room for what is left to be copied, and for the piece of it that is on its way.
+fn needed(program: &Program, backend: &Backend, probe: &Probe) -> u64 {
+    let left = |name: &str, file: &LocalFile| {
+        let begun = probe.begun.get(name).copied().unwrap_or(0);
+        file.bytes.saturating_sub(begun)
+    };
+    let program = match program {
+        Program::Keep => 0,
+        Program::Push { file, .. } => left("bidmesh", file),
+    };
+    let model = match backend {
+        Backend::PushModel { file, name, .. } => left(name, file),
+        _ => 0,
+    };
+    program + model + program.max(model).min(PIECE_BYTES)
 }
 
 fn backend(serial: &str, probe: &Probe, offered: &Offered) -> Backend {
@@ -231,15 +255,6 @@ fn npu(probe: &Probe) -> Npu {
     }
 }
 
-impl Program {
-    const fn bytes(&self) -> u64 {
-        match self {
-            Self::Keep => 0,
-            Self::Push { file, .. } => file.bytes,
-        }
-    }
-}
-
 impl Backend {
     /// What is to be set for it; `None`: nothing is.
     pub fn spec(&self) -> Option<String> {
@@ -248,13 +263,6 @@ impl Backend {
             Self::Script(_) | Self::Genie { .. } => Some(format!("command:{MESH}/{RUNNER_SCRIPT}")),
             Self::PushModel { spec, .. } => spec.clone(),
             Self::Kept(_) | Self::ModelThere(_) | Self::None(_) => None,
-        }
-    }
-
-    const fn bytes(&self) -> u64 {
-        match self {
-            Self::PushModel { file, .. } => file.bytes,
-            _ => 0,
         }
     }
 }
@@ -272,22 +280,15 @@ impl Npu {
 }
 
 impl Plan {
-    /// What will be done, a line each.
-    pub fn lines(&self) -> Vec<String> {
-        match &self.what {
-            What::Elsewhere => Vec::new(),
-            What::Blocked(why) => vec![format!("nothing: {why}")],
-            What::LeaveShell => vec!["nothing: it runs the shell listener and is left alone".into()],
-            What::ShellFiles(_) => {
-                vec!["my_info.txt, peers.txt and device_config.json of a shell device, no program".into()]
-            }
-            What::Bidmesh(bidmesh) => bidmesh.lines(&self.id),
-        }
-    }
-
     /// The device map's line of it.
     pub fn mapped(&self) -> MappedDevice {
         MappedDevice { id: self.id.clone(), serial: self.serial.clone(), ip: self.address.map(|a| a.ip()) }
+    }
+
+    /// Whether the device map is to hold what is known of it now. A name that was made up for a phone that could not be
+    /// asked is none: it may say another one the next time.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.what, What::Elsewhere | What::Unread(_))
     }
 
     /// Whether anything is to be done with it, or to be said of it.
@@ -297,49 +298,6 @@ impl Plan {
 }
 
 impl Bidmesh {
-    fn lines(&self, id: &DeviceId) -> Vec<String> {
-        let mut lines = Vec::new();
-        if let Some(old) = &self.renamed_from {
-            lines.push(format!("name: {id} instead of {old}"));
-        }
-        lines.push(match &self.program {
-            Program::Keep => "program: is there, unchanged".into(),
-            Program::Push { file, replaces } => format!(
-                "program: {} {} ({})",
-                if *replaces { "replace by" } else { "push" },
-                file.path.display(),
-                duration::bytes(file.bytes)
-            ),
-        });
-        lines.push(match &self.backend {
-            Backend::Kept(spec) if spec == RUNS_NONE => "prompts: none run there, as configured".into(),
-            Backend::Kept(spec) => format!("prompts: run by {spec}, as configured"),
-            Backend::Found(spec) => {
-                format!("prompts: run by {}, which is there", spec.trim_start_matches("command:"))
-            }
-            Backend::Script(program) | Backend::Genie { program, .. } => {
-                format!("prompts: run by {program}, which is there")
-            }
-            Backend::ModelThere(name) => format!("prompts: run by the embedded model {name}, which is there"),
-            Backend::PushModel { file, name, .. } => {
-                format!("prompts: push the model {name} ({})", duration::bytes(file.bytes))
-            }
-            Backend::None(why) => format!("prompts: none run there: {why}"),
-        });
-        lines.push(match &self.npu {
-            Npu::Said(yes) => format!("NPU: {}, as said before", if *yes { "yes" } else { "no" }),
-            Npu::Found(what) => format!("NPU: {what}"),
-            Npu::NotFound => "NPU: none found".into(),
-            Npu::Unsure => "NPU: there may be one; unless somebody says so, it is not used".into(),
-        });
-        lines.push(match (self.runs, self.counts_at_start()) {
-            (true, false) => "device: runs already".into(),
-            (true, true) => "device: restart".into(),
-            (false, _) => "device: start".into(),
-        });
-        lines
-    }
-
     /// Whether it is to run no prompts, since somebody said so.
     pub fn only_asks_others(&self) -> bool {
         matches!(&self.backend, Backend::Kept(spec) if spec == RUNS_NONE)
@@ -353,20 +311,6 @@ impl Bidmesh {
             || !matches!(self.backend, Backend::Kept(_) | Backend::ModelThere(_) | Backend::None(_))
             || matches!(self.npu, Npu::Found(_) | Npu::NotFound)
     }
-}
-
-/// The whole plan, for a person.
-pub fn words(plans: &[Plan]) -> String {
-    let mut text = String::new();
-    for plan in plans.iter().filter(|plan| plan.is_chosen()) {
-        let address = plan.address.map_or_else(|| "no address known".into(), |address| address.to_string());
-        let model = plan.model.as_ref().map_or_else(String::new, |model| format!(", {model}"));
-        text.push_str(&format!("{} ({}{model}) at {address}\n", plan.id, plan.serial));
-        for line in plan.lines() {
-            text.push_str(&format!("  {line}\n"));
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -391,7 +335,7 @@ mod tests {
     }
 
     fn file(name: &str, bytes: u64) -> LocalFile {
-        LocalFile { path: name.into(), bytes, sha256: format!("sum of {name}") }
+        LocalFile::for_tests(name, bytes, &format!("sum of {name}"))
     }
 
     fn offered(serials: &[&str]) -> Offered {
@@ -412,6 +356,7 @@ mod tests {
         let running = Probe {
             running: Running::Bidmesh(7),
             program_sum: Some("sum of bidmesh-aarch64".into()),
+            program_version: Some("0.1.0".into()),
             runners: vec![Runner::Script { path: "/data/local/tmp/mesh/run_slm.sh".into(), by_sh: false }],
             npus: vec!["Google edge TPU (/dev/rio)".into()],
             ..ready()
@@ -421,6 +366,7 @@ mod tests {
         let in_order = Probe {
             running: Running::Bidmesh(7),
             program_sum: Some("sum of bidmesh-aarch64".into()),
+            program_version: Some("0.1.0".into()),
             addresses: vec![("wlan0".into(), "192.168.1.106".parse().unwrap())],
             writable: true,
             ..Probe::read_for_tests(files, "@@")
@@ -456,6 +402,23 @@ mod tests {
                 ("Device_C", false, "10.0.0.3:9999".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_copy_that_broke_off_needs_room_only_for_the_rest_of_it() {
+        let blocked = |free: u64, begun: &[(&str, u64)]| {
+            let begun = begun.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect();
+            let probe = Probe { free_bytes: Some(free), begun, ..ready() };
+            let plans = plan(&[seen("a", Ok(probe))], &map(""), &offered(&["a"]));
+            matches!(plans[0].what, What::Blocked(_))
+        };
+        // The program has 5 MiB, the model 98, and a piece of them 8.
+        let (all, rest, program) = (111 << 20, 46 << 20, 10 << 20);
+        assert!(blocked(all - 1, &[]) && !blocked(all, &[]));
+        let begun = [("bidmesh", 5 << 20), ("m.gguf", 60 << 20)];
+        assert!(blocked(rest - 1, &begun) && !blocked(rest, &begun));
+        // What is longer than the file is no part of it, and goes.
+        assert!(!blocked(program, &[("m.gguf", 200 << 20)]));
     }
 
     #[test]

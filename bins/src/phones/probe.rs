@@ -10,7 +10,7 @@ use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
 use bidmesh_io_tokio::sensors::npu;
 use toml_edit::{DocumentMut, Item};
 
-use super::program::Processor;
+use super::program::{LocalFile, Processor};
 use super::{MESH, RUNNING};
 use crate::adb::{Adb, AdbError, QUICK, quoted};
 use crate::device::DEFAULT_PORT;
@@ -54,6 +54,8 @@ pub struct Probe {
     /// Android's name of the processor, or the kernel's.
     pub abi: String,
     pub android: Option<String>,
+    /// Its own serial number, which is also adb's name for it by cable.
+    pub serial: Option<String>,
     /// IPv4 addresses with their interfaces, the likeliest first.
     pub addresses: Vec<(String, Ipv4Addr)>,
     pub free_bytes: Option<u64>,
@@ -65,11 +67,13 @@ pub struct Probe {
     pub outdated: bool,
     /// SHA-256 of the program that is there.
     pub program_sum: Option<String>,
-    /// What it says of itself.
+    /// Its version; `None`: it does not run.
     pub program_version: Option<String>,
     pub runners: Vec<Runner>,
     /// Model files with their sizes.
     pub models: BTreeMap<String, u64>,
+    /// Copies that broke off, by the names that they would have, with what is there of them.
+    pub begun: BTreeMap<String, u64>,
     /// Percent.
     pub battery: Option<u8>,
     /// Of the battery, in degrees Celsius.
@@ -114,6 +118,7 @@ impl Probe {
         Self {
             abi: text("abi").unwrap_or_default(),
             android: text("android"),
+            serial: text("serial").filter(|serial| serial != "unknown"),
             addresses: addresses(&text("addresses").unwrap_or_default()),
             free_bytes: text("space").and_then(|line| free_bytes(&line)),
             writable: text("writable").is_some(),
@@ -121,9 +126,13 @@ impl Probe {
             running,
             outdated: text("outdated").is_some(),
             program_sum: text("sum").and_then(|line| line.split_whitespace().next().map(str::to_owned)),
-            program_version: text("version"),
+            program_version: text("version").and_then(|printed| version(&printed).map(str::to_owned)),
             runners: runners(&text),
-            models: models(&text("models").unwrap_or_default()),
+            models: sizes(&text("models").unwrap_or_default()),
+            begun: sizes(&text("begun").unwrap_or_default())
+                .into_iter()
+                .map(|(name, bytes)| (name.trim_end_matches(".part").to_owned(), bytes))
+                .collect(),
             battery: number_after(&battery, "level:").and_then(|level| u8::try_from(level).ok()),
             // Tenths of a degree.
             temperature: number_after(&battery, "temperature:").map(|tenths| f64::from(tenths) / 10.0),
@@ -137,6 +146,11 @@ impl Probe {
     #[cfg(test)]
     pub fn read_for_tests(printed: &str, mark: &str) -> Self {
         Self::read(printed, mark)
+    }
+
+    /// Whether its program is this one.
+    pub fn has_program(&self, file: &LocalFile) -> bool {
+        self.program_sum.is_some() && self.program_sum.as_deref() == file.known_sha256()
     }
 
     /// Which program it needs.
@@ -192,9 +206,24 @@ impl Probe {
         self.setting("executor.run").as_deref() == Some(RUNS_NONE)
     }
 
+    fn ip(&self) -> Option<IpAddr> {
+        let (_, ip) = self.addresses.first().filter(|(interface, _)| !is_elsewhere(interface))?;
+        Some(IpAddr::V4(*ip))
+    }
+
+    /// Whether all its addresses are of networks in which its peers are not.
+    pub fn is_elsewhere(&self) -> bool {
+        !self.addresses.is_empty() && self.ip().is_none()
+    }
+
     /// Where peers reach it: what its settings or the running listener say, else its address now with the mesh's port.
     pub fn address(&self) -> Option<SocketAddr> {
-        let ip = self.addresses.first().map(|(_, ip)| IpAddr::V4(*ip));
+        self.address_or(None)
+    }
+
+    /// The same; where it has no address in the network of its peers now, at the one that it had.
+    pub fn address_or(&self, before: Option<IpAddr>) -> Option<SocketAddr> {
+        let ip = self.ip().or(before);
         if self.running == Running::Listener {
             let info = self.info()?;
             return Some(SocketAddr::new(ip.or(info.ip)?, info.port));
@@ -233,11 +262,19 @@ fn addresses(printed: &str) -> Vec<(String, Ipv4Addr)> {
     }
     let rank = |interface: &str| {
         let first = INTERFACES_FIRST.iter().position(|first| *first == interface);
-        let last = INTERFACES_LAST.iter().any(|last| interface.starts_with(last));
-        first.unwrap_or(INTERFACES_FIRST.len() + usize::from(last))
+        first.unwrap_or(INTERFACES_FIRST.len() + usize::from(is_elsewhere(interface)))
     };
     found.sort_by_key(|(interface, _)| rank(interface));
     found
+}
+
+fn is_elsewhere(interface: &str) -> bool {
+    INTERFACES_LAST.iter().any(|last| interface.starts_with(last))
+}
+
+/// The version out of what `bidmesh --version` prints; Android's linker may print warnings before it.
+pub fn version(printed: &str) -> Option<&str> {
+    printed.lines().find_map(|line| line.strip_prefix("bidmesh ")).map(str::trim)
 }
 
 /// The fourth column of `df -k`, or the third from the end where a long name broke the line.
@@ -264,12 +301,12 @@ fn runners(text: &dyn Fn(&str) -> Option<String>) -> Vec<Runner> {
     script.into_iter().chain(genie).chain(servers).collect()
 }
 
-fn models(printed: &str) -> BTreeMap<String, u64> {
-    let model = |line: &str| {
+fn sizes(printed: &str) -> BTreeMap<String, u64> {
+    let file = |line: &str| {
         let (bytes, name) = line.trim().split_once(' ')?;
         Some((name.to_owned(), bytes.parse().ok()?))
     };
-    printed.lines().filter_map(model).collect()
+    printed.lines().filter_map(file).collect()
 }
 
 fn number_after(printed: &str, name: &str) -> Option<i32> {
@@ -330,6 +367,7 @@ mod tests {
             ("genie", "/data/local/tmp/g/genie-t2t-run\n/data/local/tmp/g/c.json\n"),
             ("ports", "  0: 0100007F:1F90 00000000:0000 0A 0\n  1: 0100007F:1F91 00000000:0000 0A 0\n"),
             ("models", "98362432 SmolLM2.gguf\n"),
+            ("begun", "8388608 bidmesh.part\n5 Other.gguf.part\n"),
             ("battery", "  AC powered: false\n  level: 81\n  temperature: 312\n"),
             ("npu", "/vendor/lib64/libQnnHtp.so\n"),
         ]);
@@ -341,6 +379,7 @@ mod tests {
         assert_eq!(probe.runners[1], Runner::Port(8080));
         assert!(matches!(&probe.runners[0], Runner::Genie { config, .. } if config.ends_with("c.json")));
         assert_eq!(probe.models["SmolLM2.gguf"], 98_362_432);
+        assert_eq!((probe.begun["bidmesh"], probe.begun["Other.gguf"]), (8_388_608, 5));
         assert_eq!((probe.battery, probe.temperature), (Some(81), Some(31.2)));
         assert_eq!(probe.npus, ["Qualcomm Hexagon (/vendor/lib64/libQnnHtp.so)"]);
     }
@@ -349,6 +388,20 @@ mod tests {
     fn a_phone_that_says_nothing_is_unknown() {
         assert_eq!(probe(&[]), Probe::default());
         assert_eq!(probe(&[("config.toml", "= broken"), ("peers.txt", "what?")]).address(), None);
+    }
+
+    #[test]
+    fn the_providers_address_is_none_for_peers() {
+        let mobile = ("addresses", "21: rmnet_data0    inet 10.100.3.7/30\n22: tun0    inet 10.8.0.2/24\n");
+        let settings = ("config.toml", "listen = \"0.0.0.0:9990\"\n");
+        let probed = probe(&[mobile, settings]);
+        assert!(probed.is_elsewhere());
+        assert_eq!(probed.address(), None);
+        let before = "192.168.1.5".parse().ok();
+        assert_eq!(probed.address_or(before), "192.168.1.5:9990".parse().ok());
+        // Unless somebody says that it listens there.
+        let told = probe(&[mobile, ("config.toml", "listen = \"10.8.0.2:9999\"\n")]);
+        assert_eq!(told.address(), "10.8.0.2:9999".parse().ok());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 s() { printf '\n%s %s\n' "$N" "$1"; }
+z() { for m; do [ -f "$m" ] && echo "$(wc -c < "$m") ${m##*/}"; done; }
 f() { [ -f "$D/$1" ] && { s "$1"; cat "$D/$1"; }; }
 s abi; a=$(getprop ro.product.cpu.abi 2>/dev/null); echo "${a:-$(uname -m)}"
+s serial; getprop ro.serialno 2>/dev/null
 s android; getprop ro.build.version.release 2>/dev/null
 s addresses; ip -4 -o addr show 2>/dev/null || ifconfig 2>/dev/null
 s space; df -k "${D%/*}" 2>/dev/null | tail -n 1
@@ -27,7 +29,8 @@ for g in "$D/genie-t2t-run" "${D%/*}"/genie-t2t-run "${D%/*}"/*/genie-t2t-run; d
     fi
 done
 s ports; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ' 0A '
-s models; for m in "$D"/models/*.gguf; do [ -f "$m" ] && echo "$(wc -c < "$m") ${m##*/}"; done
+s models; z "$D"/models/*.gguf
+s begun; z "$D"/*.part "$D"/models/*.part
 s battery; dumpsys battery 2>/dev/null | grep -E 'level|temperature|powered'
 [ -r /sys/class/power_supply/battery/capacity ] && echo "level: $(cat /sys/class/power_supply/battery/capacity)"
 s npu

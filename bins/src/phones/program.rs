@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use crate::exit::Failure;
 
@@ -62,20 +64,39 @@ impl std::fmt::Display for Processor {
 pub struct LocalFile {
     pub path: PathBuf,
     pub bytes: u64,
-    /// In hexadecimal.
-    pub sha256: String,
+    sum: Arc<OnceCell<String>>,
 }
 
 impl LocalFile {
-    /// Reads it once. Blocks.
+    /// A file that can be read. Blocks.
     pub fn of(path: &Path) -> Result<Self, Failure> {
         let unreadable = |error: io::Error| {
             Failure::usage(format!("{} cannot be read: {error}; name another file", path.display()))
         };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let file = File::open(path).map_err(unreadable)?;
         let bytes = file.metadata().map_err(unreadable)?.len();
-        let sha256 = sha256_of(&mut file).map_err(unreadable)?;
-        Ok(Self { path: path.to_owned(), bytes, sha256 })
+        Ok(Self { path: path.to_owned(), bytes, sum: Arc::default() })
+    }
+
+    /// Its checksum, in hexadecimal. A model is read for it once for all phones, and only if one of them needs it.
+    pub async fn sha256(&self) -> io::Result<&str> {
+        let path = self.path.clone();
+        let read = || async {
+            let sum = tokio::task::spawn_blocking(move || sha256_of(&mut File::open(path)?)).await;
+            sum.unwrap_or_else(|error| Err(io::Error::other(error)))
+        };
+        self.sum.get_or_try_init(read).await.map(String::as_str)
+    }
+
+    /// The checksum, if somebody has asked for it.
+    pub fn known_sha256(&self) -> Option<&str> {
+        self.sum.get().map(String::as_str)
+    }
+
+    /// A file that is nowhere.
+    #[cfg(test)]
+    pub fn for_tests(path: &str, bytes: u64, sha256: &str) -> Self {
+        Self { path: path.into(), bytes, sum: Arc::new(OnceCell::new_with(Some(sha256.into()))) }
     }
 }
 
@@ -192,13 +213,17 @@ mod tests {
         assert_eq!(Processor::of_abi("mips"), None);
     }
 
-    #[test]
-    fn a_file_is_known_by_its_checksum() {
+    #[tokio::test]
+    async fn a_file_is_known_by_its_checksum_which_is_taken_once_and_on_demand() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, "abc").unwrap();
         let file = LocalFile::of(&path).unwrap();
-        assert_eq!(file.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(file.bytes, 3);
+        assert_eq!((file.bytes, file.known_sha256()), (3, None));
+        let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let copy = file.clone();
+        assert_eq!(file.sha256().await.unwrap(), sum);
+        std::fs::remove_file(path).unwrap();
+        assert_eq!((copy.sha256().await.unwrap(), copy.known_sha256()), (sum, Some(sum)));
     }
 }

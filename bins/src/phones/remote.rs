@@ -228,7 +228,14 @@ impl Remote {
     /// Runs a command of the program on the phone; its standard output.
     pub async fn command(&self, doing: &str, arguments: &[&str]) -> Result<String, AdbError> {
         let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
-        self.adb.run(&self.serial, doing, &format!("{PROGRAM} --dir {MESH} {}", words.join(" "))).await
+        let script = format!("{PROGRAM} --dir {MESH} {}", words.join(" "));
+        let said = self.adb.shell(&self.serial, &script, QUICK).await?;
+        let why = said.last_words().trim_start_matches("bidmesh: ");
+        match said.status {
+            0 => Ok(said.stdout),
+            status if status == Exit::Usage.code() => Err(AdbError::Usage(why.to_owned())),
+            _ => Err(AdbError::refused(doing, why)),
+        }
     }
 
     /// Replaces a small file of the mesh directory.

@@ -8,14 +8,23 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
+use super::probe::version;
 use super::program::{LocalFile, sha256_of};
-use crate::adb::{Adb, AdbError, quoted};
+use crate::adb::{Adb, AdbError, QUICK, quoted};
 
 /// One call of adb. Some seconds over USB 2, ten over a slow Wi-Fi.
-const PIECE_BYTES: u64 = 8 << 20;
+pub const PIECE_BYTES: u64 = 8 << 20;
 const PIECE_LIMIT: Duration = Duration::from_secs(180);
 /// Checksums of a hundred megabytes on an old phone.
 const SUM_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bidmesh that runs there: one that does not never takes the place of one that does.
+    Program,
+    Data,
+}
 
 /// Brings `file` to `to` on a phone. `told` hears how much is there: (done, of).
 pub async fn send(
@@ -23,7 +32,7 @@ pub async fn send(
     serial: &str,
     file: &LocalFile,
     to: &str,
-    executable: bool,
+    kind: Kind,
     told: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), AdbError> {
     let part = format!("{to}.part");
@@ -52,18 +61,30 @@ pub async fn send(
         there = now;
     }
     told(there, file.bytes);
-    if sum(adb, serial, &part).await? != file.sha256 {
+    if sum(adb, serial, &part).await?
+        != file.sha256().await.map_err(|error| unreadable(&file.path, &error))?
+    {
         adb.run(serial, "remove a damaged copy", &format!("rm -f {}", quoted(&part))).await?;
         return Err(AdbError::refused("copy a file", "it arrived damaged; do the same again"));
     }
-    let mode = if executable { "755" } else { "644" };
-    let settle = format!(
-        "chmod {mode} {part} && mv -f {part} {to}; e=$?; rm -f {piece}; exit $e",
-        part = quoted(&part),
-        to = quoted(to),
-        piece = quoted(&piece)
-    );
-    adb.run(serial, "put a file into its place", &settle).await.map(drop)
+    let (part, to, piece) = (quoted(&part), quoted(to), quoted(&piece));
+    let mode = if kind == Kind::Program { "755" } else { "644" };
+    let ready = format!("rm -f {piece}; chmod {mode} {part}");
+    adb.run(serial, "prepare a file", &ready).await?;
+    if kind == Kind::Program {
+        runs(adb, serial, &part).await?;
+    }
+    adb.run(serial, "put a file into its place", &format!("mv -f {part} {to}")).await.map(drop)
+}
+
+/// Whether a program runs there at all.
+async fn runs(adb: &Adb, serial: &str, program: &str) -> Result<(), AdbError> {
+    let said = adb.shell(serial, &format!("{program} --version"), QUICK).await?;
+    if said.status == 0 && version(&said.stdout).is_some() {
+        return Ok(());
+    }
+    let why = format!("{} (is it built for this phone?)", said.last_words());
+    Err(AdbError::refused("run the program on this phone", &why))
 }
 
 /// How much of the file is there from an earlier try, if that is its beginning.
@@ -153,7 +174,7 @@ mod tests {
             std::fs::create_dir(folder.path().join("there")).unwrap();
             std::fs::write(to.with_extension("part"), [right, damage].concat()).unwrap();
         }
-        let said = send(&adb, "S", &file, to.to_str().unwrap(), true, &|_, _| {}).await;
+        let said = send(&adb, "S", &file, to.to_str().unwrap(), Kind::Data, &|_, _| {}).await;
         let pushes = std::fs::read_to_string(folder.path().join("pushes")).unwrap_or_default();
         (pushes.lines().count(), said, std::fs::read(&to).is_ok_and(|there| there == bytes))
     }

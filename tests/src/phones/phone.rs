@@ -80,7 +80,9 @@ impl Phone {
         self.program(
             "getprop",
             &format!(
-                "case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; esac"
+                "case $1 in ro.product.cpu.abi) echo {abi} ;; ro.build.version.release) echo 13 ;; \
+                 ro.serialno) echo {} ;; esac",
+                self.name
             ),
         );
     }

@@ -2,14 +2,16 @@
 //! not attached nothing else is said.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bidmesh_core::id::DeviceId;
+use bidmesh_core::wire::Reason;
 use serde::Serialize;
 
 use super::facts::{Facts, Phone, Reach};
 use crate::adb::AdbError;
 use crate::phones::probe::{Probe, Running};
+use crate::phones::{MESH, PROGRAM};
 
 /// Clocks that differ by less than this disturb nobody who compares logs.
 const CLOCK_SECONDS: u64 = 60;
@@ -108,8 +110,22 @@ fn unseen(phone: &Phone) -> Finding {
 fn process(phone: &Phone, probe: &Probe) -> Option<Finding> {
     let id = Some(phone.id());
     match (&probe.running, &probe.program_sum) {
+        (Running::Nothing, None) if probe.file("device_config.json").is_some() => {
+            let what = "it is prepared as a shell device, and its listener does not run";
+            let remedy = "start the listener there (`sh mesh_listener.sh` in /data/local/tmp/mesh), or let `bidmesh \
+                          setup` put bidmesh there";
+            Some(finding(id, "not_running", what, remedy))
+        }
         (Running::Nothing, None) => {
             Some(finding(id, "not_set_up", "bidmesh is not on it", "`bidmesh setup` puts it there"))
+        }
+        (Running::Nothing | Running::Bidmesh(_), Some(_)) if probe.program_version.is_none() => {
+            Some(finding(
+                id,
+                "program_broken",
+                "its program is there and does not run",
+                "`bidmesh setup` replaces it; is what it brings built for this phone?",
+            ))
         }
         (Running::Nothing, Some(_)) => {
             let remedy = format!("`bidmesh start {}`", phone.id());
@@ -122,18 +138,33 @@ fn process(phone: &Phone, probe: &Probe) -> Option<Finding> {
 /// Where others believe that it is.
 fn address(phone: &Phone, probe: &Probe) -> Option<Finding> {
     let id = Some(phone.id());
-    let Some(now) = probe.address() else {
-        return Some(finding(id, "no_network", "it has no address", "connect it to the Wi-Fi of the others"));
+    let listens = probe.running == Running::Listener;
+    // A listener's file may say where it was.
+    let Some(now) = probe.address().filter(|_| !listens || !probe.is_elsewhere()) else {
+        let what =
+            if probe.is_elsewhere() { "it has only a mobile or VPN address" } else { "it has no address" };
+        return Some(finding(id, "no_network", what, "connect it to the Wi-Fi of the others"));
     };
     let mapped = phone.mapped.ip.filter(|ip| *ip != now.ip());
     let told = probe.info().and_then(|info| info.ip).filter(|ip| *ip != now.ip());
-    let old = mapped.or(told)?;
-    let what = format!(
-        "its address is {} now, and {} says {old}",
-        now.ip(),
-        if mapped.is_some() { "the device map" } else { "its my_info.txt" }
-    );
-    Some(finding(id, "wrong_address", what, "`bidmesh setup` tells everybody the new one"))
+    let (who, old) = match (mapped, told) {
+        // What a listener says is changed by nothing else.
+        (_, Some(old)) if listens => ("its my_info.txt", old),
+        (Some(old), _) => ("the device map", old),
+        (None, Some(old)) => ("its my_info.txt", old),
+        (None, None) => return None,
+    };
+    let remedy = if listens && told.is_some() {
+        format!("`bidmesh setup --shell-only {}` writes the new one there", phone.id())
+    } else {
+        "`bidmesh setup` tells everybody the new one".into()
+    };
+    Some(finding(
+        id,
+        "wrong_address",
+        format!("its address is {} now, and {who} says {old}", now.ip()),
+        remedy,
+    ))
 }
 
 /// Its address book against where the others are.
@@ -209,14 +240,24 @@ fn work(phone: &Phone, probe: &Probe) -> Option<Finding> {
             Some(finding(id, "no_backend", what, remedy))
         }
         Ok(status) => {
-            let why = status.refuses_words.as_ref()?;
-            Some(finding(
-                id,
-                "refuses",
-                format!("it refuses work: {why}"),
-                "charge it, let it cool, or resume it",
-            ))
+            let reason = Reason::read(status.refuses.as_ref()?);
+            let what = format!("it refuses work: {}", reason.words());
+            Some(finding(id, "refuses", what, until_it_works(phone, &reason)))
         }
+    }
+}
+
+/// What ends a refusal.
+fn until_it_works(phone: &Phone, reason: &Reason) -> String {
+    match reason {
+        Reason::Battery => "charge it".into(),
+        Reason::Heat => "let it cool".into(),
+        Reason::Paused => {
+            let program = format!("{PROGRAM} --dir {MESH}");
+            format!("`adb -s {} shell {program} resume`", phone.mapped.serial)
+        }
+        Reason::Hours => format!("wait, or `bidmesh config set {} work.hours always`", phone.id()),
+        _ => format!("`bidmesh log {}` says more", phone.id()),
     }
 }
 
@@ -260,10 +301,7 @@ fn twins(phones: &[Phone]) -> Vec<Finding> {
 fn versions(facts: &Facts) -> Vec<Finding> {
     let version = |phone: &Phone| {
         let running = phone.status.as_ref().and_then(|status| Some(status.as_ref().ok()?.version.clone()));
-        running.or_else(|| {
-            let printed = phone.seen()?.program_version.clone()?;
-            Some(printed.trim().strip_prefix("bidmesh ")?.to_owned())
-        })
+        running.or_else(|| phone.seen()?.program_version.clone())
     };
     let others = facts.phones.iter().filter_map(|phone| Some((phone, version(phone)?)));
     others
@@ -275,11 +313,25 @@ fn versions(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
+/// Whether two phones should reach each other without anything between them.
+fn are_neighbours(one: Option<&Phone>, other: Option<&Phone>) -> bool {
+    let network = |phone: Option<&Phone>| match phone?.address()?.ip() {
+        IpAddr::V4(ip) if !phone?.seen()?.is_elsewhere() => {
+            Some([ip.octets()[0], ip.octets()[1], ip.octets()[2]])
+        }
+        _ => None,
+    };
+    network(one).is_some() && network(one) == network(other)
+}
+
 /// Which phone reaches which.
 fn network(facts: &Facts) -> Vec<Finding> {
     let tried: Vec<_> = facts.reach.iter().filter(|(_, reach)| **reach != Reach::Unknown).collect();
-    let unreachable = tried.iter().filter(|(_, reach)| **reach == Reach::Unreachable).count();
-    if unreachable > 0 && unreachable == tried.len() {
+    let nobody = tried.iter().all(|((from, to), reach)| {
+        **reach == Reach::Unreachable && are_neighbours(facts.phone(from), facts.phone(to))
+    });
+    // One pair may have a cause of its own.
+    if nobody && tried.len() > 1 {
         return vec![finding(
             None,
             "wifi_isolation",
@@ -295,7 +347,14 @@ fn network(facts: &Facts) -> Vec<Finding> {
         };
         let Some(at) = phone.address() else { continue };
         let refused = from(&Reach::Refused);
-        if !refused.is_empty() {
+        let listens = phone.seen().is_some_and(|probe| probe.running == Running::Listener);
+        if !refused.is_empty() && listens {
+            let what =
+                format!("its shell listener takes nothing from {}: it is busy or deaf", refused.join(", "));
+            let remedy = "it is deaf while it runs a prompt: ask the doctor again in some minutes, then start the \
+                          listener anew there";
+            found.push(finding(Some(phone.id()), "shell_deaf", what, remedy));
+        } else if !refused.is_empty() {
             let what = format!("its device runs, but nothing listens at {at} for {}", refused.join(", "));
             let remedy = format!(
                 "look at its setting `listen` and its log (`bidmesh log {0}`), then `bidmesh restart {0}`",
@@ -314,99 +373,4 @@ fn network(facts: &Facts) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::adb::State;
-    use bidmesh_io_tokio::files::MappedDevice;
-
-    fn id(name: &str) -> DeviceId {
-        DeviceId::new(name).unwrap()
-    }
-
-    /// A phone at 10.0.0.`last` that runs and knows the others.
-    fn phone(name: &str, last: u8, peers: &str) -> Phone {
-        let printed = format!(
-            "\n@@ addresses\n31: wlan0    inet 10.0.0.{last}/24 scope global wlan0\n@@ peers.txt\n{peers}\n\
-             @@ my_info.txt\n{name}:10.0.0.{last}:9999\n@@ running\n7\n@@ sum\nabc\n@@ version\nbidmesh 0.1.0\n@@ clock\n1000\n"
-        );
-        let ip = Some(format!("10.0.0.{last}").parse().unwrap());
-        Phone {
-            mapped: MappedDevice { id: id(name), serial: format!("serial{last}"), ip },
-            state: Some(State::Ready),
-            probe: Some(Ok(Probe::read_for_tests(&printed, "@@"))),
-            status: None,
-        }
-    }
-
-    fn facts() -> Facts {
-        Facts {
-            phones: vec![phone("A", 1, "B:10.0.0.2:9999"), phone("B", 2, "A:10.0.0.1:9999")],
-            reach: [((id("A"), id("B")), Reach::Open), ((id("B"), id("A")), Reach::Open)].into(),
-            clock: 1000,
-            version: "0.1.0".into(),
-            ..Facts::default()
-        }
-    }
-
-    fn codes(facts: &Facts) -> Vec<(Option<String>, &'static str)> {
-        diagnose(facts).into_iter().map(|finding| (finding.device_id, finding.code)).collect()
-    }
-
-    #[test]
-    fn a_mesh_in_order_has_no_findings() {
-        assert_eq!(codes(&facts()), []);
-    }
-
-    #[test]
-    fn without_adb_nothing_else_is_said() {
-        let mut facts = facts();
-        facts.adb = Some(AdbError::NotInstalled("adb".into()));
-        assert_eq!(codes(&facts), [(None, "no_adb")]);
-    }
-
-    #[test]
-    fn isolation_is_when_nobody_reaches_anybody_and_one_pair_is_not() {
-        let mut facts = facts();
-        facts.reach.insert((id("A"), id("B")), Reach::Unreachable);
-        assert_eq!(codes(&facts), [(Some("B".into()), "unreachable")]);
-        facts.reach.insert((id("B"), id("A")), Reach::Unreachable);
-        assert_eq!(codes(&facts), [(None, "wifi_isolation")]);
-    }
-
-    #[test]
-    fn what_follows_from_a_missing_phone_is_not_said_too() {
-        let mut facts = facts();
-        facts.phones[0].probe = None;
-        facts.phones[0].state = None;
-        facts.reach.clear();
-        assert_eq!(codes(&facts), [(Some("A".into()), "not_attached")]);
-    }
-
-    /// A code is a word of lower case that stands alone in quotes, behind a device or nothing.
-    #[test]
-    fn every_code_is_in_the_documentation() {
-        let source = include_str!("diagnose.rs");
-        let program = source.split("mod tests").next().unwrap();
-        let is_code = |text: &&str| {
-            text.len() > 5 && text.chars().all(|c| c.is_ascii_lowercase() || c == '_') && text.contains('_')
-                || ["unauthorized", "offline", "silent", "unmapped", "unreachable", "refuses"].contains(text)
-        };
-        let codes: std::collections::BTreeSet<&str> =
-            program.split('"').skip(1).step_by(2).filter(is_code).collect();
-        assert!(codes.len() > 20, "{codes:?}");
-        for code in codes {
-            assert!(include_str!("../../../../docs/adb.md").contains(&format!("`{code}`")), "{code}");
-        }
-    }
-
-    #[test]
-    fn findings_read_well() {
-        let mut facts = facts();
-        facts.clock = 5000;
-        facts.version = "0.2.0".into();
-        facts.phones[1].mapped.ip = "10.0.0.77".parse().ok();
-        facts.phones.push(phone("C", 3, ""));
-        facts.reach.insert((id("A"), id("C")), Reach::Refused);
-        insta::assert_snapshot!(words(&diagnose(&facts)));
-    }
-}
+mod tests;

@@ -8,9 +8,10 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::MappedDevice;
 use futures_util::future::join_all;
 
-use crate::adb::{Adb, AdbError, State};
+use crate::adb::{Adb, AdbError, Attached, State};
 use crate::api::types::Status;
 use crate::exit::Failure;
+use crate::phones::names::is_one_phone;
 use crate::phones::probe::{Probe, Running};
 use crate::phones::{MapFlag, Phones};
 
@@ -54,7 +55,7 @@ pub enum Reach {
     Refused,
     /// No way there.
     Unreachable,
-    /// It has no netcat to try with.
+    /// It could not be tried: no netcat is there, or adb did not get through.
     Unknown,
 }
 
@@ -77,6 +78,13 @@ impl Phone {
     }
 }
 
+impl Facts {
+    /// The phone of a device.
+    pub fn phone(&self, id: &DeviceId) -> Option<&Phone> {
+        self.phones.iter().find(|phone| phone.id() == id)
+    }
+}
+
 pub async fn gather(map: &MapFlag) -> Result<Facts, Failure> {
     let phones = Phones::open(map)?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -90,17 +98,32 @@ pub async fn gather(map: &MapFlag) -> Result<Facts, Failure> {
     };
     // A map without phones is a finding like others.
     let devices = phones.all().unwrap_or_default();
-    facts.unmapped = attached
+    let strangers: Vec<Attached> = attached
         .iter()
         .filter(|phone| devices.iter().all(|device| device.serial != phone.serial))
-        .map(|phone| phone.serial.clone())
+        .cloned()
         .collect();
     let states: BTreeMap<String, State> =
         attached.into_iter().map(|phone| (phone.serial, phone.state)).collect();
     let looked = devices.iter().map(|device| look(&phones, device, states.get(&device.serial).cloned()));
     facts.phones = join_all(looked).await;
+    facts.unmapped = unmapped(&phones.adb, &strangers, &facts.phones).await;
     facts.reach = reach(&phones.adb, &facts.phones).await;
     Ok(facts)
+}
+
+/// Those of adb's names that are of no phone of the map. A phone may have two: by cable and by network.
+async fn unmapped(adb: &Adb, strangers: &[Attached], known: &[Phone]) -> Vec<String> {
+    let found = strangers.iter().map(|stranger| async {
+        let probe = match stranger.state {
+            State::Ready => Probe::of(adb, &stranger.serial).await.ok(),
+            _ => None,
+        };
+        let named = (stranger.serial.as_str(), probe.as_ref());
+        let is_known = known.iter().any(|phone| is_one_phone(named, (&phone.mapped.serial, phone.seen())));
+        (!is_known).then(|| stranger.serial.clone())
+    });
+    join_all(found).await.into_iter().flatten().collect()
 }
 
 async fn look(phones: &Phones, device: &MappedDevice, state: Option<State>) -> Phone {

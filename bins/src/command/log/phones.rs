@@ -37,7 +37,7 @@ pub async fn run(output: &Output, flags: &Log) -> Result<Exit, Failure> {
     let mut lines = Vec::new();
     let mut failures = Vec::new();
     for (number, device) in devices.iter().enumerate() {
-        let script = format!("tail -n {} {}", flags.lines, path(device));
+        let script = past(device, flags.lines);
         match phones.adb.shell(&device.serial, &script, QUICK).await {
             Ok(said) if said.status == 0 => {
                 lines.extend(said.stdout.lines().map(|line| (number, line.to_owned())))
@@ -52,6 +52,12 @@ pub async fn run(output: &Output, flags: &Log) -> Result<Exit, Failure> {
     by_time(&mut lines);
     lines.iter().try_for_each(|line| printer.print(line))?;
     ended(output, devices.len(), failures)
+}
+
+/// The last lines of a log, its older part included.
+fn past(device: &MappedDevice, lines: usize) -> String {
+    let path = path(device);
+    format!("[ -f {path} ] || exec cat {path}; cat {path}.1 {path} 2>/dev/null | tail -n {lines}")
 }
 
 fn path(device: &MappedDevice) -> String {

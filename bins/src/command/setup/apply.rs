@@ -8,16 +8,16 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
 
 use super::change::Change;
-use crate::adb::{AdbError, QUICK, quoted};
+use crate::adb::{AdbError, quoted};
 use crate::device::DEFAULT_PORT;
 use crate::duration;
 use crate::exit::Failure;
 use crate::phones::plan::{Backend, Bidmesh, Npu, Plan, Program, RUNNER_SCRIPT};
 use crate::phones::probe::{Probe, Running};
 use crate::phones::program::LocalFile;
-use crate::phones::remote::{Connected, Remote, Started};
-use crate::phones::transfer;
-use crate::phones::{MESH, PROGRAM};
+use crate::phones::remote::{Connected, Found, Remote, Started};
+use crate::phones::transfer::{self, Kind};
+use crate::phones::{MESH, PROGRAM, failed};
 
 type Say<'a> = &'a (dyn Fn(&str) + Sync);
 type Done = Vec<Change>;
@@ -34,36 +34,55 @@ pub async fn bidmesh(
     bidmesh: &Bidmesh,
     all: &[Plan],
     say: Say<'_>,
-) -> Result<Done, AdbError> {
+) -> Result<Done, Failure> {
+    let failed = |error| failed(&plan.id, &error);
     let mut done = Vec::new();
-    if let Program::Push { file, .. } = &bidmesh.program {
-        push(remote, file, PROGRAM, true, "the program", say).await?;
-        runs(remote).await?;
-        done.push(Change::Program(file.path.clone()));
+    files(remote, bidmesh, &mut done, say).await.map_err(failed)?;
+    // It would take its new name for another device, and know nobody of its old one.
+    if matches!(remote.find().await.map_err(failed)?, Found::Running(control) if control.device_id != plan.id.as_str())
+    {
+        say("is stopped: it runs under another name");
+        remote.stop(RESTARTING).await?;
     }
-    if let Backend::PushModel { file, name, .. } = &bidmesh.backend {
-        push(remote, file, &format!("{MESH}/models/{name}"), false, "the model", say).await?;
-        done.push(Change::Model(name.clone()));
-    }
-    // How the phone is now: what the map was planned on may be minutes old, and nothing is written that is there.
-    let probe = Probe::of(remote.adb(), &remote.serial).await?;
-    identity(remote, &plan.id, &bidmesh.npu, &probe, &mut done, say).await?;
-    backend(remote, &bidmesh.backend, &mut done).await?;
-    peers(remote, &plan.id, &probe, all, &mut done).await?;
-    if probe.running == Running::Nothing {
-        my_info(remote, plan, &probe, &mut done).await?;
-    }
+    settings(remote, plan, bidmesh, all, &mut done, say).await.map_err(failed)?;
     Ok(done)
 }
 
-async fn push(
+/// Program and model.
+async fn files(remote: &Remote, bidmesh: &Bidmesh, done: &mut Done, say: Say<'_>) -> Result<(), AdbError> {
+    if let Program::Push { file, .. } = &bidmesh.program {
+        push(remote, file, PROGRAM, Kind::Program, say).await?;
+        done.push(Change::Program(file.path.clone()));
+    }
+    if let Backend::PushModel { file, name, .. } = &bidmesh.backend {
+        push(remote, file, &format!("{MESH}/models/{name}"), Kind::Data, say).await?;
+        done.push(Change::Model(name.clone()));
+    }
+    Ok(())
+}
+
+/// Name, NPU, what runs prompts, and the address book.
+async fn settings(
     remote: &Remote,
-    file: &LocalFile,
-    to: &str,
-    executable: bool,
-    what: &str,
+    plan: &Plan,
+    bidmesh: &Bidmesh,
+    all: &[Plan],
+    done: &mut Done,
     say: Say<'_>,
 ) -> Result<(), AdbError> {
+    // How the phone is now: what the map was planned on may be minutes old, and nothing is written that is there.
+    let probe = Probe::of(remote.adb(), &remote.serial).await?;
+    identity(remote, &plan.id, &bidmesh.npu, &probe, done, say).await?;
+    backend(remote, &bidmesh.backend, done).await?;
+    peers(remote, &plan.id, &probe, all, done).await?;
+    if probe.running == Running::Nothing {
+        my_info(remote, plan, &probe, done).await?;
+    }
+    Ok(())
+}
+
+async fn push(remote: &Remote, file: &LocalFile, to: &str, kind: Kind, say: Say<'_>) -> Result<(), AdbError> {
+    let what = if kind == Kind::Program { "the program" } else { "the model" };
     let told = AtomicU64::new(0);
     say(&format!("is given {what} ({})", duration::bytes(file.bytes)));
     let tell = |there: u64, of: u64| {
@@ -72,17 +91,7 @@ async fn push(
             say(&format!("{what}: {} of {}", duration::bytes(there), duration::bytes(of)));
         }
     };
-    transfer::send(remote.adb(), &remote.serial, file, to, executable, &tell).await
-}
-
-/// Whether the program runs there at all.
-async fn runs(remote: &Remote) -> Result<(), AdbError> {
-    let said = remote.adb().shell(&remote.serial, &format!("{PROGRAM} --version"), QUICK).await?;
-    if said.status == 0 && said.stdout.starts_with("bidmesh ") {
-        return Ok(());
-    }
-    let why = format!("{} (is it built for this phone?)", said.last_words());
-    Err(AdbError::refused("run the program on this phone", &why))
+    transfer::send(remote.adb(), &remote.serial, file, to, kind, &tell).await
 }
 
 /// Name and NPU, in device_config.json; what else stands there stays.

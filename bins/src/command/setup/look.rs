@@ -1,6 +1,6 @@
 //! What there is: the phones, and what this machine has for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use bidmesh_io_tokio::http::{self, BaseUrl, Method, Patience, Request};
 use futures_util::future::join_all;
 
 use super::Setup;
-use crate::adb::{Adb, Attached, State};
+use crate::adb::{Adb, State};
 use crate::cli::Shared;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::phones::adb_failed;
 use crate::phones::plan::{Offered, Seen};
 use crate::phones::probe::{Probe, Runner};
 use crate::phones::program::{self, LocalFile, Processor};
+use crate::phones::{adb_failed, names};
 
 /// Whether what listens on a phone is a model server shows at once.
 const SERVER: Patience = Patience {
@@ -26,27 +26,9 @@ const SERVER: Patience = Patience {
 };
 const SERVER_ANSWER_MAX: usize = 1 << 20;
 
-/// The attached phones, each asked how it is; at least one of them is to be set up.
+/// The attached phones, each once and asked how it is; at least one of them is to be set up.
 pub async fn phones(adb: &Adb, flags: &Setup, map: &DeviceMap) -> Result<Vec<Seen>, Failure> {
     let attached = adb.devices().await.map_err(|error| adb_failed(&error))?;
-    let chosen = chosen(&attached, flags, map)?;
-    let probes = attached.iter().map(|phone| async {
-        match phone.state.obstacle() {
-            Some(obstacle) => Err(obstacle),
-            None => Probe::of(adb, &phone.serial).await.map_err(|error| error.to_string()),
-        }
-    });
-    let probes = join_all(probes).await;
-    let seen = |(attached, probe): (Attached, _)| Seen {
-        chosen: chosen.contains(&attached.serial),
-        attached,
-        probe,
-    };
-    Ok(attached.into_iter().zip(probes).map(seen).collect())
-}
-
-/// The serial numbers of the phones that a person chose; without a choice of all.
-fn chosen(attached: &[Attached], flags: &Setup, map: &DeviceMap) -> Result<BTreeSet<String>, Failure> {
     if attached.is_empty() {
         return Err(Failure::new(
             Exit::Failed,
@@ -55,20 +37,35 @@ fn chosen(attached: &[Attached], flags: &Setup, map: &DeviceMap) -> Result<BTree
              machine on its screen",
         ));
     }
-    if flags.phones.is_empty() {
-        return Ok(attached.iter().map(|phone| phone.serial.clone()).collect());
+    let seen = attached.into_iter().map(|attached| async {
+        let probe = match attached.state.obstacle() {
+            Some(obstacle) => Err(obstacle),
+            None => Probe::of(adb, &attached.serial).await.map_err(|error| error.to_string()),
+        };
+        let chosen = flags.phones.is_empty() || flags.phones.contains(&attached.serial);
+        Seen { attached, chosen, probe }
+    });
+    choose(join_all(seen).await, &flags.phones, map)
+}
+
+/// Chooses also those that a person named as the device map does.
+fn choose(seen: Vec<Seen>, wanted: &[String], map: &DeviceMap) -> Result<Vec<Seen>, Failure> {
+    let serials: Vec<String> = seen.iter().map(|phone| phone.attached.serial.clone()).collect();
+    let mut phones = names::each_once(seen, map);
+    let mut names = names::names(&phones, map);
+    names.retain(|_, id| map.devices().iter().any(|device| device.id == *id));
+    for phone in &mut phones {
+        let name = names.get(&phone.attached.serial);
+        phone.chosen |= name.is_some_and(|id| wanted.iter().any(|wanted| wanted == id.as_str()));
     }
-    let serial_of = |name: &String| {
-        let mapped = map.devices().into_iter().find(|device| device.id.as_str() == name);
-        mapped.map_or_else(|| name.clone(), |device| device.serial.clone())
-    };
-    let wanted: BTreeSet<String> = flags.phones.iter().map(serial_of).collect();
-    if let Some(missing) = wanted.iter().find(|serial| attached.iter().all(|phone| phone.serial != **serial))
-    {
-        let there: Vec<&str> = attached.iter().map(|phone| phone.serial.as_str()).collect();
-        return Err(Failure::usage(format!("adb sees no phone {missing}; it sees {}", there.join(", "))));
+    let is_missing =
+        |name: &&String| !serials.contains(name) && names.values().all(|id| id.as_str() != *name);
+    if let Some(missing) = wanted.iter().find(is_missing) {
+        let mapped = map.devices().into_iter().find(|device| device.id.as_str() == missing);
+        let serial = mapped.map_or(missing, |device| &device.serial);
+        return Err(Failure::usage(format!("adb sees no phone {serial}; it sees {}", serials.join(", "))));
     }
-    Ok(wanted)
+    Ok(phones)
 }
 
 /// What this machine has for them.
@@ -112,14 +109,19 @@ pub async fn offered(
     {
         return Err(Failure::usage(why.clone()));
     }
-    let model = model(shared, flags, output).await?;
+    let model = model(shared, flags).await?;
     let servers = join_all(ready.iter().map(|(serial, probe)| server(adb, serial, probe))).await;
     Ok(Offered { programs, model, servers: servers.into_iter().flatten().collect(), shell_only: false })
 }
 
 async fn local_program(named: Option<PathBuf>, processor: Processor) -> Result<LocalFile, String> {
     let found = move || LocalFile::of(&program::find(named.as_deref(), processor)?);
-    blocking(found).await.map_err(|failure| failure.message)
+    let file = blocking(found).await.map_err(|failure| failure.message)?;
+    // The plan compares it with what is on the phones.
+    match file.sha256().await {
+        Ok(_) => Ok(file),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.path.display())),
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -131,17 +133,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The model that goes onto phones which have none: file, name, and whether it is the one used by default.
-async fn model(
-    shared: &Shared,
-    flags: &Setup,
-    output: &Output,
-) -> Result<Option<(LocalFile, String, bool)>, Failure> {
+async fn model(shared: &Shared, flags: &Setup) -> Result<Option<(LocalFile, String, bool)>, Failure> {
     let Some(path) = flags.model.clone().map_or_else(|| fetched_model(shared), |path| Ok(Some(path)))? else {
         return Ok(None);
     };
     let name = model_name(&path)?;
     let default = is_default_model(&name);
-    output.note(&format!("Reading {}", path.display()));
     let file = blocking(move || LocalFile::of(&path)).await?;
     Ok(Some((file, name, default)))
 }

@@ -77,8 +77,7 @@ async fn row(phones: &Phones, device: &MappedDevice, state: Option<&State>) -> R
         }
     };
     row.address = probe.address().map(|address| address.to_string()).or(row.address);
-    row.version =
-        probe.program_version.as_deref().map(|version| version.trim_start_matches("bidmesh ").to_owned());
+    row.version.clone_from(&probe.program_version);
     (row.battery, row.temperature, row.npu) = (probe.battery, probe.temperature, probe.config().has_npu);
     row.process = Some(match probe.running {
         Running::Nothing => "none",
