@@ -22,7 +22,10 @@ pub use books::{Award, Peer, Task, View};
 /// Each rule that a world checks, in one line.
 pub const RULES: [(&str, &str); 27] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
-    ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
+    (
+        "S2",
+        "an answer is what its device really produced for that prompt, what was shown is the answer, and a shell gets a text as it was meant",
+    ),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
     ("S4", "no bid of a device that surely had a free slot was better than the winner's"),
     ("S5", "a device counts once in an auction, and by a bid of its own"),

@@ -22,6 +22,9 @@ pub mod world;
 
 mod caller;
 mod disk;
+// One model of a shell's tools for the codec's tests, the fuzz targets and the worlds; core does not offer it.
+#[path = "../../core/tests/support/shell.rs"]
+mod echo;
 mod mesh;
 pub mod model;
 mod page;

@@ -22,6 +22,7 @@ mod acts;
 pub mod choices;
 pub mod clock;
 pub mod fault;
+mod heard;
 pub mod link;
 pub mod phone;
 pub mod plan;
@@ -342,6 +343,9 @@ impl World {
         if devices > 200 {
             limits.outgoing = limits.outgoing.max(4 * devices);
         }
+        let seed = self.plan.seed;
+        let literal = (0..self.plan.shells).filter(|number| heard::Drawn::of(seed, *number).called_literal);
+        self.plan.config.literal_echo = literal.map(|number| name('S', number)).collect();
         let equal = self.faults.has(Fault::EqualMetrics);
         for number in 0..self.plan.devices {
             let id = name(self.plan.varied.letter, number);
@@ -393,6 +397,7 @@ impl World {
         for number in 0..self.plan.shells {
             let place = address(self.plan.devices + number, 0);
             let mut shell = Shell::new(&mut topology, name('S', number), place);
+            shell.echo = heard::Drawn::of(seed, number).echo;
             shell.odd_numbers = self.faults.has(Fault::OddNumbers);
             self.shells.push(shell);
         }

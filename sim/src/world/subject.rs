@@ -8,7 +8,7 @@ use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::Prompts;
 use bidmesh_core::load::Load;
 use bidmesh_core::outbox::SendId;
-use bidmesh_core::wire::{Bid, Body, Message, Text};
+use bidmesh_core::wire::{Bid, Body, Dialect, Message, Text};
 use bidmesh_core::{Action, Device, Event, Input, Outbox, Report, Time};
 
 macro_rules! defects {
@@ -68,6 +68,7 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
+    Unescaped "unescaped" "a TASK for a shell's echo is written as it is" "S2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
 
@@ -282,7 +283,7 @@ impl Planted {
 
     /// How often it is sent.
     fn spoil_send(&mut self, action: &mut Action) -> usize {
-        let Action::Send { id, device, to, message, .. } = action else { return 1 };
+        let Action::Send { id, device, to, message, dialect, .. } = action else { return 1 };
         self.sends.insert(*id, device.clone());
         match &mut message.body {
             Body::BidRequest(request) => {
@@ -301,6 +302,9 @@ impl Planted {
                 }
                 _ => {}
             },
+            Body::Task(_) if self.defect == Defect::Unescaped && *dialect == Dialect::Shell => {
+                *dialect = Dialect::ShellLiteral;
+            }
             Body::Task(order) if self.defect == Defect::BaseForNpu => {
                 let meant = |prompts: &&Prompts| prompts.npu.as_ref() == Some(&order.prompt);
                 if let Some(prompts) = self.submitted.iter().find(meant) {
