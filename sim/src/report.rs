@@ -16,6 +16,8 @@ pub const EXPECTED: &[&str] = &[
     "a RESULT of an earlier attempt wins",
     "a device is worker and orchestrator at once",
     "a device notices that it slept",
+    "a liar names an award that nobody gave",
+    "a liar names another device's award",
     "a message comes from another address than its sender's",
     "a message is mended",
     "a message is not sent: too many are owed",

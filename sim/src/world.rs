@@ -23,6 +23,7 @@ pub mod choices;
 pub mod clock;
 pub mod fault;
 mod heard;
+mod liar;
 pub mod link;
 pub mod phone;
 pub mod plan;
@@ -581,7 +582,7 @@ impl World {
             Input::Generated { run, .. } => it.stopped.contains(run) || !it.runs.contains_key(run),
             Input::Ran { run, .. } => {
                 if it.liar {
-                    return;
+                    return self.lie(node, *run);
                 }
                 !it.stopped.contains(run) && !it.runs.contains_key(run)
             }

@@ -109,7 +109,7 @@ impl World {
         self.answer(node, passage.told_after, told);
     }
 
-    fn send_to_device(
+    pub(super) fn send_to_device(
         &mut self,
         node: usize,
         target: usize,

@@ -106,7 +106,7 @@ faults! {
     BatteryDying "D6" false "the charge falls, work is refused, power ends",
     Slow "D7" false "runs ten to a hundred times slower",
     ExecutorFails "D8" false "the executor fails, hangs, says nothing or too much",
-    Liar "D9" false "bids best and gives no result, or one of an award it never got",
+    Liar "D9" false "bids best and gives no result but those of awards it never got",
     EqualMetrics "D10" false "all devices say the same of themselves, for ever",
     BookFlooded "D11" false "strangers fill the address book",
     DiskFails "D11d" false "records cannot be written",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bidmesh_core::Time;
 use bidmesh_core::id::AwardId;
 use bidmesh_core::outbox::RunId;
-use bidmesh_core::wire::{Body, Dialect, MARKER_VERSION, Marker, Message, Status, TaskResult};
+use bidmesh_core::wire::{Body, Dialect, Marker, Message, Status, TaskResult};
 
 use super::World;
 use super::choices::Choices;
@@ -29,13 +29,13 @@ impl World {
         let boot = it.subject.device().snapshot(Time::ZERO).boot;
         let result = TaskResult {
             award: Some(award),
-            device: Some(it.id.clone()),
+            device: Some(it.id.as_str().into()),
             status: Status::Completed,
             output: format!("a lie of {}", it.id).into(),
             output_was_not_utf8: false,
             speed: None,
         };
-        let (from, marker) = (it.id.clone(), Some(Marker { version: MARKER_VERSION, boot }));
+        let (from, marker) = (it.id.clone(), Some(Marker { version: Marker::VERSION, boot }));
         let message = Message { from, marker, body: Body::Result(result) };
         self.say(|w| Line::of(&w.nodes[liar].id, format!("-> lies to {}: {message:?}", w.nodes[asker].id)));
         let mut choices = Choices::split(self.plan.seed ^ self.events, "lies");

@@ -68,6 +68,7 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
+    AnybodyAnswers "anybody-answers" "a RESULT counts as that of the device that was given its award" "S2",
     Unescaped "unescaped" "a TASK for a shell's echo is written as it is" "S2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
@@ -101,6 +102,7 @@ struct Planted {
     tasks: BTreeMap<(DeviceId, AwardId), u32>,
     last_prompt: Option<Text>,
     submitted: Vec<Prompts>,
+    given: BTreeMap<AwardId, DeviceId>,
     sends: BTreeMap<SendId, DeviceId>,
     unforgiven: BTreeSet<DeviceId>,
     heartbeats: BTreeMap<DeviceId, u32>,
@@ -119,6 +121,7 @@ impl Subject {
                 tasks: BTreeMap::new(),
                 last_prompt: None,
                 submitted: Vec::new(),
+                given: BTreeMap::new(),
                 sends: BTreeMap::new(),
                 unforgiven: BTreeSet::new(),
                 heartbeats: BTreeMap::new(),
@@ -212,6 +215,12 @@ impl Planted {
                 *heard += 1;
                 return *heard < 8;
             }
+            (Defect::AnybodyAnswers, Body::Result(result)) => {
+                let given = result.award.as_ref().and_then(|award| self.given.get(award));
+                if let Some(device) = given.filter(|device| **device != from) {
+                    (message.from, message.marker) = (device.clone(), None);
+                }
+            }
             (Defect::DeafWhileBusy, Body::BidRequest(_)) => return !self.running,
             (Defect::CopiesRun, Body::Task(order)) => {
                 let Some(award) = order.award.clone() else { return true };
@@ -285,6 +294,9 @@ impl Planted {
     fn spoil_send(&mut self, action: &mut Action) -> usize {
         let Action::Send { id, device, to, message, dialect, .. } = action else { return 1 };
         self.sends.insert(*id, device.clone());
+        if let Body::Task(order) = &message.body {
+            self.given.extend(order.award.clone().map(|award| (award, device.clone())));
+        }
         match &mut message.body {
             Body::BidRequest(request) => {
                 if let Some(task) = &request.task {
