@@ -109,6 +109,8 @@ enum Happens {
     Falls(usize, Fault),
     Return(usize),
     Awake(usize),
+    /// Executors are there again.
+    AbleAgain,
     Unclog(usize),
     Mend(usize, usize),
     Reunite,
@@ -141,6 +143,8 @@ pub struct World {
     /// Only so many devices know everybody; the others know these.
     hubs: usize,
     healed: bool,
+    /// No device has an executor until then, while the storm lasts.
+    disabled_until: Duration,
     /// Prompts of the liveness phase, by device and ticket.
     again: BTreeSet<(usize, u64)>,
     ticket: u64,
@@ -200,6 +204,7 @@ impl World {
             defect,
             hubs,
             healed: false,
+            disabled_until: Duration::ZERO,
             again: BTreeSet::new(),
             ticket: 0,
             events: 0,
@@ -459,6 +464,7 @@ impl World {
     /// The first inputs of a start.
     fn begin(&mut self, node: usize) {
         let (npu, available) = (self.nodes[node].npu, self.nodes[node].available);
+        let available = available && (self.healed || self.now >= self.disabled_until);
         let sensors = self.nodes[node].sensors;
         self.feed(node, Input::SensorsRead(sensors));
         self.feed(node, executor(available, npu));
@@ -527,6 +533,7 @@ impl World {
                     self.say(|w| Line::of(&w.nodes[node].id, "wakes up"));
                 }
             }
+            Happens::AbleAgain => self.enable(),
             Happens::Unclog(device) => self.links.unclog(device),
             Happens::Mend(from, to) => self.links.mend(from, to),
             Happens::Reunite => self.links.part(Vec::new()),

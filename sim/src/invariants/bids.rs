@@ -10,7 +10,7 @@ use bidmesh_core::snapshot::Health;
 use bidmesh_core::wire::{Bid, Body, Message};
 
 use super::Oracle;
-use super::books::{Award, Task, View};
+use super::books::{Award, Task, View, task_of};
 
 impl Oracle {
     pub(super) fn heard(&mut self, node: usize, now: Time, message: &Message) {
@@ -39,6 +39,8 @@ impl Oracle {
             }
             Body::Result(result) => {
                 if let Some(award) = &result.award {
+                    let task = task_of(&message.body).unwrap_or_default();
+                    view.results.insert((from.clone(), task.into()));
                     view.release(award, from);
                 }
             }

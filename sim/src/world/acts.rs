@@ -305,6 +305,10 @@ impl World {
         if number == 0 && self.faults.has(Fault::Burst) {
             self.faults.count(Fault::Burst, Phase::Idle);
         }
+        if ask.together {
+            let phase = self.phase_of(node);
+            self.faults.count(Fault::Together, phase);
+        }
         let filler = "a line with \"quotes\" and a \\ \n"
             .repeat(usize::try_from(choices.pick([0, 0, 1, 20])).unwrap_or(0));
         let prompt = self.worded(ask, format!("p{number} {filler}"));

@@ -42,6 +42,8 @@ pub struct Shell {
     pub fails: u64,
     /// What its shell makes of what it prints.
     pub(crate) echo: Echo,
+    /// Its software knows of no task ids.
+    pub older: bool,
     /// Whether its awk prints loads as other things than numbers.
     pub odd_numbers: bool,
 }
@@ -59,6 +61,7 @@ impl Shell {
             boot: 0,
             fails: choices.pick([0, 0, 0, 60]),
             echo: Echo::Mksh,
+            older: false,
             odd_numbers: false,
         }
     }

@@ -139,7 +139,8 @@ impl World {
                     format!("[{prompt}] by {id} for {task}\n\x1b[1m\"raw\"\x1b[0m \\n \"output\": \"x");
                 let (status, output) =
                     if fails { ("error", "SLM not available".into()) } else { ("completed", output) };
-                let bytes = device.result(&task, status, &output);
+                let task = if device.older { "" } else { &task };
+                let bytes = device.result(task, status, &output);
                 // Whether it is what was asked was looked at when it was read.
                 self.oracle.produced(&id, &asked, &output.into());
                 (to, bytes, Phase::Finished)

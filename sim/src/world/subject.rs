@@ -68,8 +68,10 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
-    AnybodyAnswers "anybody-answers" "a RESULT counts as that of the device that was given its award" "S2",
-    Unescaped "unescaped" "a TASK for a shell's echo is written as it is" "S2",
+    AnybodyAnswers "anybody-answers" "a RESULT counts as that of the device that was given its award" "S8" "S2",
+    AnyWorkAnswers "any-work-answers" "a RESULT without an id counts for an award that its device was given" "S8",
+    EverAble "ever-able" "a worker does not hear that its executor is gone" "S19",
+    EchoForgotten "echo-forgotten" "a TASK for a shell's echo is written as it is" "S2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
 
@@ -174,6 +176,7 @@ impl Planted {
             Input::SensorsRead(sensors) if self.defect == Defect::NeverRests => {
                 (sensors.battery, sensors.temperature, sensors.minute_of_day) = (None, None, None);
             }
+            Input::ExecutorChanged(executor) if self.defect == Defect::EverAble => executor.available = true,
             Input::Cancel { .. } => return self.defect != Defect::CancelIgnored,
             Input::Received { message: Ok(decoded), .. } => return self.spoil_message(&mut decoded.message),
             _ => {}
@@ -220,6 +223,10 @@ impl Planted {
                 if let Some(device) = given.filter(|device| **device != from) {
                     (message.from, message.marker) = (device.clone(), None);
                 }
+            }
+            (Defect::AnyWorkAnswers, Body::Result(result)) if result.award.is_none() => {
+                let given = self.given.iter().rfind(|(_, device)| **device == from);
+                result.award = given.map(|(award, _)| award.clone());
             }
             (Defect::DeafWhileBusy, Body::BidRequest(_)) => return !self.running,
             (Defect::CopiesRun, Body::Task(order)) => {
@@ -314,7 +321,7 @@ impl Planted {
                 }
                 _ => {}
             },
-            Body::Task(_) if self.defect == Defect::Unescaped && *dialect == Dialect::Shell => {
+            Body::Task(_) if self.defect == Defect::EchoForgotten && *dialect == Dialect::Shell => {
                 *dialect = Dialect::ShellLiteral;
             }
             Body::Task(order) if self.defect == Defect::BaseForNpu => {
