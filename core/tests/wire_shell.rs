@@ -98,6 +98,8 @@ proptest! {
     fn a_task_gives_the_model_its_prompt(prompt in text()) {
         let bytes = written(task(&prompt), Dialect::Shell);
         for echo in ECHOES {
+            prop_assert_eq!(echo.kind(&bytes), Some(b"TASK".to_vec()), "{:?}", echo);
+            prop_assert_eq!(echo.task_id(&bytes), Some(b"task_0123456789abc.1.k7q2m".to_vec()), "{:?}", echo);
             prop_assert_eq!(echo.task_prompt_file(&bytes), Some(line(&prompt)), "{:?}", echo);
         }
     }

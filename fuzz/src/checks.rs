@@ -107,8 +107,15 @@ pub fn check_roundtrip(bytes: &[u8]) {
 /// What a shell device's `cut`, `grep` and `echo` make of `line` is the text of `message`.
 fn check_shell(message: &Message, line: &[u8]) {
     for echo in [Echo::Mksh, Echo::Dash] {
+        if !matches!(message.body, Body::Unknown { .. }) {
+            assert_eq!(echo.kind(line).as_deref(), Some(message.body.kind().as_bytes()), "{echo:?}");
+        }
         let (text, got) = match &message.body {
-            Body::Task(order) => (&order.prompt, echo.task_prompt_file(line)),
+            Body::Task(order) => {
+                let award = order.award.as_ref().map_or("", |award| award.as_str());
+                assert_eq!(echo.task_id(line).as_deref(), Some(award.as_bytes()), "{echo:?}");
+                (&order.prompt, echo.task_prompt_file(line))
+            }
             Body::Text(text) | Body::SlmPrompt(text) | Body::SlmResult(text) => {
                 (text, echo.printed_payload(line))
             }

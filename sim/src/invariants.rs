@@ -22,7 +22,10 @@ pub use books::{Award, Peer, Task, View};
 /// Each rule that a world checks, in one line.
 pub const RULES: [(&str, &str); 27] = [
     ("S1", "a task has one outcome, also across starts of a device with a store"),
-    ("S2", "an answer is what its device really produced for that prompt, and what was shown is the answer"),
+    (
+        "S2",
+        "an answer is what its device really produced for that prompt, what was shown is the answer, and a shell gets a text as it was meant",
+    ),
     ("S3", "an award goes to a device whose bid for that auction had arrived"),
     ("S4", "no bid of a device that surely had a free slot was better than the winner's"),
     ("S5", "a device counts once in an auction, and by a bid of its own"),
@@ -31,7 +34,10 @@ pub const RULES: [(&str, &str); 27] = [
         "one attempt is open at a time, or two while a slow one is hedged; numbers rise, accepted runs stay within the limit",
     ),
     ("S7", "an award runs once in one start of a device"),
-    ("S8", "only a device that was given an award of the task can finish it"),
+    (
+        "S8",
+        "only a device that was given an award of the task can finish it, by a RESULT that names the award",
+    ),
     ("S9", "nothing panics, and what is written can be read back and written again, byte for byte"),
     ("S10", "every collection stays within its limit, and is empty when the mesh is quiet"),
     ("S11", "an input causes few actions, and nothing goes to an address that a message made up"),
@@ -46,7 +52,7 @@ pub const RULES: [(&str, &str); 27] = [
     ),
     (
         "S19",
-        "nothing begins to run at a device that must rest: battery, heat, its owner's pause, outside its hours",
+        "nothing begins to run at a device that must rest: battery, heat, its owner's pause, outside its hours, no executor",
     ),
     ("L1", "a task ends within its bound, whatever happens"),
     ("L2", "after the storm every new prompt is answered by the core that is left"),
@@ -210,6 +216,7 @@ impl Oracle {
             Input::Ran { run, .. } => {
                 self.views[node].runs.remove(run);
             }
+            Input::ExecutorChanged(executor) => self.views[node].able = executor.available,
             Input::SensorsRead(sensors) => self.views[node].sensors = *sensors,
             Input::Pause { during } => self.views[node].paused = during.is_none(),
             Input::Resume => self.views[node].paused = false,

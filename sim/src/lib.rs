@@ -24,6 +24,9 @@ pub mod world;
 
 mod caller;
 mod disk;
+// One model of a shell's tools for the codec's tests, the fuzz targets, the worlds and the socket tier; core does not offer it.
+#[path = "../../core/tests/support/shell.rs"]
+mod echo;
 mod host;
 mod mesh;
 pub mod model;
@@ -34,9 +37,6 @@ mod puppet;
 mod record;
 mod script;
 mod seeds;
-/// What a shell makes of a message: one model for all crates whose tests need it.
-#[path = "../../core/tests/support/shell.rs"]
-mod shell;
 mod shell_peer;
 mod sockets;
 mod turn;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::world::fault::{Fault, Faults};
-use crate::world::plan::{HEARTBEATS_AMONG, Plan, Size, Without};
+use crate::world::plan::{Ask, HEARTBEATS_AMONG, Plan, Size, Without};
 
 /// A story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,16 +153,10 @@ pub fn decisions(seed: u64, devices: usize, prompts: usize, spread: u64) -> Plan
     plan
 }
 
-fn asks(seed: u64, prompts: usize, spread: u64) -> Vec<crate::world::plan::Ask> {
-    let ask = |number: usize| crate::world::plan::Ask {
-        number,
-        at: Duration::from_secs(1 + spread * number as u64),
-        device: number % 2,
-        cancel_after: None,
-        among: None,
-        plain: false,
-        dry: false,
-        draw: seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+fn asks(seed: u64, prompts: usize, spread: u64) -> Vec<Ask> {
+    let ask = |number: usize| {
+        let draw = seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Ask::new(number, Duration::from_secs(1 + spread * number as u64), number % 2, draw)
     };
     (0..prompts).map(ask).collect()
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use bidmesh_core::id::DeviceId;
 use tokio::time::sleep;
 
+use crate::echo::Echo;
 use crate::host::{PORT, any};
 use crate::mesh::device;
 use crate::netcat::Netcat;
 use crate::record::{Record, What};
 use crate::script::answer;
-use crate::shell::Echo;
 use crate::sockets::{Roughness, TurmoilSockets};
 use crate::world::choices::Choices;
 

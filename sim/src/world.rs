@@ -22,6 +22,8 @@ mod acts;
 pub mod choices;
 pub mod clock;
 pub mod fault;
+mod heard;
+mod liar;
 pub mod link;
 pub mod phone;
 pub mod plan;
@@ -107,6 +109,8 @@ enum Happens {
     Falls(usize, Fault),
     Return(usize),
     Awake(usize),
+    /// Executors are there again.
+    AbleAgain,
     Unclog(usize),
     Mend(usize, usize),
     Reunite,
@@ -139,6 +143,8 @@ pub struct World {
     /// Only so many devices know everybody; the others know these.
     hubs: usize,
     healed: bool,
+    /// No device has an executor until then, while the storm lasts.
+    disabled_until: Duration,
     /// Prompts of the liveness phase, by device and ticket.
     again: BTreeSet<(usize, u64)>,
     ticket: u64,
@@ -198,6 +204,7 @@ impl World {
             defect,
             hubs,
             healed: false,
+            disabled_until: Duration::ZERO,
             again: BTreeSet::new(),
             ticket: 0,
             events: 0,
@@ -342,6 +349,9 @@ impl World {
         if devices > 200 {
             limits.outgoing = limits.outgoing.max(4 * devices);
         }
+        let seed = self.plan.seed;
+        let literal = (0..self.plan.shells).filter(|number| heard::Drawn::of(seed, *number).called_literal);
+        self.plan.config.literal_echo = literal.map(|number| name('S', number)).collect();
         let equal = self.faults.has(Fault::EqualMetrics);
         for number in 0..self.plan.devices {
             let id = name(self.plan.varied.letter, number);
@@ -393,6 +403,7 @@ impl World {
         for number in 0..self.plan.shells {
             let place = address(self.plan.devices + number, 0);
             let mut shell = Shell::new(&mut topology, name('S', number), place);
+            shell.echo = heard::Drawn::of(seed, number).echo;
             shell.odd_numbers = self.faults.has(Fault::OddNumbers);
             self.shells.push(shell);
         }
@@ -453,6 +464,7 @@ impl World {
     /// The first inputs of a start.
     fn begin(&mut self, node: usize) {
         let (npu, available) = (self.nodes[node].npu, self.nodes[node].available);
+        let available = available && (self.healed || self.now >= self.disabled_until);
         let sensors = self.nodes[node].sensors;
         self.feed(node, Input::SensorsRead(sensors));
         self.feed(node, executor(available, npu));
@@ -521,6 +533,7 @@ impl World {
                     self.say(|w| Line::of(&w.nodes[node].id, "wakes up"));
                 }
             }
+            Happens::AbleAgain => self.enable(),
             Happens::Unclog(device) => self.links.unclog(device),
             Happens::Mend(from, to) => self.links.mend(from, to),
             Happens::Reunite => self.links.part(Vec::new()),
@@ -576,7 +589,7 @@ impl World {
             Input::Generated { run, .. } => it.stopped.contains(run) || !it.runs.contains_key(run),
             Input::Ran { run, .. } => {
                 if it.liar {
-                    return;
+                    return self.lie(node, *run);
                 }
                 !it.stopped.contains(run) && !it.runs.contains_key(run)
             }

@@ -74,22 +74,33 @@ impl Echo {
         substituted(&filter(&self.print(text)))
     }
 
-    /// The payload after its first two echoes, or `None` if the listener logs `Unknown message type`.
+    /// The type of a message, or `None` if the listener logs `Unknown message type`.
+    pub(crate) fn kind(self, message: &[u8]) -> Option<Vec<u8>> {
+        let kind = self.pipe(&substituted(message), |text| cut(text, b'|', 0..=0));
+        (!kind.contains(&b'\n')).then_some(kind)
+    }
+
+    /// The payload after its first two echoes, or `None` if its message has no type.
     fn payload(self, message: &[u8]) -> Option<Vec<u8>> {
+        self.kind(message)?;
         let message = substituted(message);
-        let kind = self.pipe(&message, |text| cut(text, b'|', 0..=0));
-        if kind.contains(&b'\n') {
-            return None;
-        }
         let payload = self.pipe(&message, |text| cut(text, b'|', 2..));
         Some(self.pipe(&payload, <[u8]>::to_vec))
     }
 
     /// The file that the model script gets for a TASK.
     pub(crate) fn task_prompt_file(self, message: &[u8]) -> Option<Vec<u8>> {
+        Some(self.print(&self.field(message, b"\"prompt\":")?))
+    }
+
+    /// The `task_id` of a TASK: the name of its files, and what its RESULT repeats.
+    pub(crate) fn task_id(self, message: &[u8]) -> Option<Vec<u8>> {
+        self.field(message, b"\"task_id\":")
+    }
+
+    fn field(self, message: &[u8], key: &[u8]) -> Option<Vec<u8>> {
         let payload = self.payload(message)?;
-        let prompt = self.pipe(&payload, |text| cut(&grep_prompt(text), b'"', 3..=3));
-        Some(self.print(&prompt))
+        Some(self.pipe(&payload, |text| cut(&grep_field(text, key), b'"', 3..=3)))
     }
 
     /// What is printed of bare text (the prompt file of SLM_PROMPT, the log of TEXT), and the file of a RESULT.
@@ -124,15 +135,14 @@ fn cut(text: &[u8], separator: u8, chosen: impl RangeBounds<usize>) -> Vec<u8> {
     out
 }
 
-/// `grep -o '"prompt": *"[^"]*"'`.
-fn grep_prompt(text: &[u8]) -> Vec<u8> {
-    const KEY: &[u8] = b"\"prompt\":";
+/// `grep -o '"KEY": *"[^"]*"'`.
+fn grep_field(text: &[u8], key: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for line in lines(text) {
         let mut rest = line;
-        while let Some(at) = rest.windows(KEY.len()).position(|window| window == KEY) {
-            let spaces = rest[at + KEY.len()..].iter().take_while(|b| **b == b' ').count();
-            let value = at + KEY.len() + spaces;
+        while let Some(at) = rest.windows(key.len()).position(|window| window == key) {
+            let spaces = rest[at + key.len()..].iter().take_while(|b| **b == b' ').count();
+            let value = at + key.len() + spaces;
             let inside = rest.get(value..).and_then(|value| value.strip_prefix(b"\""));
             match inside.and_then(|inside| inside.iter().position(|b| *b == b'"')) {
                 Some(end) => {
@@ -141,7 +151,7 @@ fn grep_prompt(text: &[u8]) -> Vec<u8> {
                     out.push(b'\n');
                     rest = &rest[end..];
                 }
-                None => rest = &rest[at + KEY.len()..],
+                None => rest = &rest[at + key.len()..],
             }
         }
     }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bidmesh_core::Time;
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
-use bidmesh_core::outbox::Record;
+use bidmesh_core::outbox::{Record, RunId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::snapshot::Health;
 use bidmesh_core::wire::{Bid, Body, Message};
 
 use super::Oracle;
-use super::books::{Award, Task, View};
+use super::books::{Award, Task, View, task_of};
 
 impl Oracle {
     pub(super) fn heard(&mut self, node: usize, now: Time, message: &Message) {
@@ -39,6 +39,8 @@ impl Oracle {
             }
             Body::Result(result) => {
                 if let Some(award) = &result.award {
+                    let task = task_of(&message.body).unwrap_or_default();
+                    view.results.insert((from.clone(), task.into()));
                     view.release(award, from);
                 }
             }
@@ -94,6 +96,23 @@ impl Oracle {
             self.awards.insert(award.as_str().into());
             self.views[node].held.insert(award.clone(), device.clone());
         }
+    }
+
+    /// Awards that were never given to a device, of the asker whose award it runs: another device's, and one that
+    /// nobody gave, of another task. With the asker, and what it is to name such a one.
+    pub fn never_given(&self, liar: usize, run: RunId) -> Vec<(usize, AwardId, &'static str)> {
+        let Some(mine) = self.views[liar].runs.get(&run) else { return Vec::new() };
+        let asker = self.views.iter().position(|view| view.held.keys().any(|award| award.as_str() == mine));
+        let Some(asker) = asker.filter(|asker| *asker != liar) else { return Vec::new() };
+        let (view, liar) = (&self.views[asker], &self.views[liar].id);
+        let others = view.held.iter().rfind(|(_, device)| *device != liar).map(|(award, _)| award.clone());
+        let others = others.map(|award| (asker, award, "a liar names another device's award"));
+        // TASK.ATTEMPT.SECRET
+        let (task, rest) = mine.split_once('.').unwrap_or_default();
+        let open = view.tasks.iter().rfind(|(id, book)| book.finished == 0 && id.as_str() != task);
+        let made_up = open.and_then(|(other, _)| AwardId::new(&format!("{other}.{rest}")).ok());
+        let made_up = made_up.map(|award| (asker, award, "a liar names an award that nobody gave"));
+        others.into_iter().chain(made_up).collect()
     }
 
     /// S3, S4, S6: a device won.

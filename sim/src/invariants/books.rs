@@ -49,6 +49,10 @@ pub struct View {
     pub lost: u64,
     /// What it measured last.
     pub(super) sensors: Sensors,
+    /// It has something that runs prompts.
+    pub(super) able: bool,
+    /// Who named an award of which task in a RESULT.
+    pub(super) results: BTreeSet<(DeviceId, String)>,
     /// Its owner paused it until further notice.
     pub(super) paused: bool,
     /// When it woke from sleep last.
@@ -154,6 +158,8 @@ impl View {
             held: BTreeMap::new(),
             lost: 0,
             sensors: Sensors::default(),
+            able: false,
+            results: BTreeSet::new(),
             paused: false,
             woke: None,
             turns: Turns::default(),
@@ -165,7 +171,9 @@ impl View {
         let (sensors, work) = (&self.sensors, &self.config.work);
         let low = sensors.battery.is_some_and(|charge| charge < work.battery_min);
         let outside = |minute| !work.hours.contain(minute);
-        if self.paused {
+        if !self.able {
+            Some("it has no executor")
+        } else if self.paused {
             Some("its owner paused it")
         } else if low && sensors.charging != Some(true) {
             Some("its battery is low")
@@ -184,7 +192,8 @@ impl View {
         self.tickets.clear();
         self.answered.clear();
         self.peers.clear();
-        (self.sensors, self.paused, self.woke) = (Sensors::default(), false, None);
+        (self.sensors, self.able, self.paused, self.woke) = (Sensors::default(), false, false, None);
+        self.results.clear();
         self.turns.restart();
         self.sends.clear();
         self.failed_sends.clear();

@@ -146,6 +146,10 @@ impl Oracle {
         self.must(given || book.restored, "S8", || {
             format!("{task} is finished by {device}, which had no award")
         });
+        let named = self.views[node].results.contains(&(device.clone(), task.to_string()));
+        self.must(named || *device == id || book.restored, "S8", || {
+            format!("{task} is finished by {device}, no RESULT of which named its award")
+        });
         if let Some(prompts) = &book.prompts {
             let real = self.doubled || self.was_produced(prompts, device, &outcome.output);
             self.must(real, "S2", || format!("{device} never produced for {task}: {}", outcome.output));

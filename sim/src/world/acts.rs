@@ -13,7 +13,7 @@ use super::fault::{Fault, Phase};
 use super::link::{Crossing, Passage};
 use super::plan::Ask;
 use super::trace::Line;
-use super::{Happens, Power, VICTIM, World, place};
+use super::{Happens, Power, VICTIM, World, heard, place};
 use crate::page::Mark;
 
 impl World {
@@ -109,7 +109,7 @@ impl World {
         self.answer(node, passage.told_after, told);
     }
 
-    fn send_to_device(
+    pub(super) fn send_to_device(
         &mut self,
         node: usize,
         target: usize,
@@ -305,10 +305,14 @@ impl World {
         if number == 0 && self.faults.has(Fault::Burst) {
             self.faults.count(Fault::Burst, Phase::Idle);
         }
+        if ask.together {
+            let phase = self.phase_of(node);
+            self.faults.count(Fault::Together, phase);
+        }
         let filler = "a line with \"quotes\" and a \\ \n"
             .repeat(usize::try_from(choices.pick([0, 0, 1, 20])).unwrap_or(0));
-        let mut submission =
-            Submission::new((number as u64) << 32 | self.ticket, format!("p{number} {filler}"));
+        let prompt = self.worded(ask, format!("p{number} {filler}"));
+        let mut submission = Submission::new((number as u64) << 32 | self.ticket, prompt);
         self.ticket += 1;
         if let Some(among) = ask.among {
             let first = number * among % self.nodes.len().max(1);
@@ -320,6 +324,15 @@ impl World {
             self.draw_submission(&mut choices, number, &filler, &mut submission);
         }
         self.feed(node, Input::Submit(submission));
+    }
+
+    /// Where there are shell devices people often ask what those might garble.
+    fn worded(&self, ask: &Ask, prompt: String) -> String {
+        let mut choices = Choices::split(ask.draw, "words");
+        if ask.plain || self.shells.is_empty() || !choices.percent(40) {
+            return prompt;
+        }
+        heard::special(&mut choices, &prompt)
     }
 
     /// Everything about a prompt that a person might have said.

@@ -101,18 +101,21 @@ faults! {
     PowerLost "D2" true "power lost: silence",
     Moved "D3a" false "returns at another address",
     Doubled "D3b" false "two devices with one id",
+    Older "D3c" false "a shell device returns with older software, without task ids",
     Asleep "D4" true "sleeps, then all that is overdue at once",
     ClockWrong "D5" false "a clock that drifts or jumps",
     BatteryDying "D6" false "the charge falls, work is refused, power ends",
     Slow "D7" false "runs ten to a hundred times slower",
     ExecutorFails "D8" false "the executor fails, hangs, says nothing or too much",
-    Liar "D9" false "bids best and gives no result, or one of an award it never got",
+    Liar "D9" false "bids best and gives no result but those of awards it never got",
     EqualMetrics "D10" false "all devices say the same of themselves, for ever",
     BookFlooded "D11" false "strangers fill the address book",
     DiskFails "D11d" false "records cannot be written",
     OwnerPauses "D12" false "an owner pauses the device, or leaves in order",
     OrchestratorLost "O1" true "an orchestrator with open tasks is lost",
+    Together "O2" false "several orchestrators ask at one instant",
     Burst "O3" false "many prompts at one instant",
+    NobodyAble "O5" false "for a while nobody has an executor",
     Cancelled "O6" true "a person gives up",
     OddSettings "B1" false "settings at their extremes",
     OddWakes "B2" false "woken early, twice or late",
@@ -120,6 +123,9 @@ faults! {
 
 /// How many kinds there are.
 pub const KINDS: usize = Fault::ALL.len();
+
+/// Kinds that are younger than the recorded seeds. They are drawn after all others, whose worlds so stay as they were.
+const YOUNGER: [Fault; 3] = [Fault::Older, Fault::Together, Fault::NobodyAble];
 
 /// Which faults a seed has, how often they happen, and how often each happened, by phase.
 #[derive(Clone, Debug)]
@@ -140,15 +146,27 @@ impl Faults {
     pub fn draw(choices: &mut Choices) -> Self {
         let mut faults = Self::none();
         let share = choices.pick([0, 0, 1, 1, 1, 15, 30, 30, 60]);
+        let single = choices.index(KINDS - YOUNGER.len());
+        for (number, fault) in Fault::ALL.iter().filter(|fault| !YOUNGER.contains(fault)).enumerate() {
+            faults.draw_one(choices, share, *fault, share == 1 && number == single);
+        }
+        // Now and then one of these is the only one instead.
         let single = choices.index(KINDS);
-        for kind in 0..KINDS {
-            // Every kind draws, armed or not: leaving one out leaves the others as they were.
-            let (armed, rate) = (choices.percent(share), choices.pick([2, 5, 15, 40]));
-            if armed || (share == 1 && kind == single) {
-                faults.rates[kind] = rate;
-            }
+        if share == 1 && single < YOUNGER.len() {
+            faults = Self::none();
+        }
+        for (number, fault) in YOUNGER.into_iter().enumerate() {
+            faults.draw_one(choices, share, fault, share == 1 && number == single);
         }
         faults
+    }
+
+    /// Every kind draws, armed or not: leaving one out leaves the others as they were.
+    fn draw_one(&mut self, choices: &mut Choices, share: u64, fault: Fault, single: bool) {
+        let (armed, rate) = (choices.percent(share), choices.pick([2, 5, 15, 40]));
+        if armed || single {
+            self.arm(fault, rate);
+        }
     }
 
     /// The rate of a kind in percent; 0 if it is not armed.
@@ -183,5 +201,23 @@ impl Faults {
     /// It happened.
     pub fn count(&mut self, fault: Fault, phase: Phase) {
         self.counts[fault as usize][phase as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_worlds_of_its_own() {
+        let alone = |fault: Fault| {
+            (0..5_000).any(|seed| {
+                let faults = Faults::draw(&mut Choices::split(seed, "faults"));
+                faults.armed().eq([fault])
+            })
+        };
+        for fault in Fault::ALL {
+            assert!(alone(*fault), "{}", fault.number());
+        }
     }
 }

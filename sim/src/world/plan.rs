@@ -53,8 +53,18 @@ pub struct Ask {
     pub plain: bool,
     /// Only the auction is asked for.
     pub dry: bool,
+    /// Others ask at the same instant, at other devices.
+    pub together: bool,
     /// Seed of everything else about it.
     pub draw: u64,
+}
+
+impl Ask {
+    /// A prompt about which nothing is said yet.
+    pub const fn new(number: usize, at: Duration, device: usize, draw: u64) -> Self {
+        let (cancel_after, among, plain, dry, together) = (None, None, false, false, false);
+        Self { number, at, device, cancel_after, among, plain, dry, together, draw }
+    }
 }
 
 /// A drawn world.
@@ -170,31 +180,28 @@ fn workload(seed: u64, storm: Duration, faults: &Faults) -> Vec<Ask> {
             let after = choices.millis(0, 20_000);
             let cancelled = choices.percent(faults.rate(Fault::Cancelled).max(5));
             let cancel_after = (cancelled && faults.has(Fault::Cancelled)).then_some(after);
-            Ask { number, at, device, cancel_after, among: None, plain: false, dry: false, draw }
+            Ask { cancel_after, ..Ask::new(number, at, device, draw) }
         })
         .collect();
     if faults.has(Fault::Burst) {
         let (at, device) = (choices.millis(0, spread), choices.index(1 << 16));
         let many = choices.pick([10, 30, 100]);
-        asks.extend((0..many).map(|n| {
-            let number = asks_number(number, n);
-            Ask {
-                number,
-                at,
-                device,
-                cancel_after: None,
-                among: None,
-                plain: false,
-                dry: false,
-                draw: choices.draw(),
-            }
-        }));
+        asks.extend((0..many).map(|n| Ask::new(number + n, at, device, choices.draw())));
+    }
+    if faults.has(Fault::Together) {
+        together(&mut Choices::split(seed, "together"), spread, &mut asks);
     }
     asks
 }
 
-const fn asks_number(before: usize, n: usize) -> usize {
-    before + n
+/// A few times several people ask at one instant, at devices beside each other.
+fn together(choices: &mut Choices, spread: u64, asks: &mut Vec<Ask>) {
+    for _ in 0..choices.between(1, 4) {
+        let (at, first, many) = (choices.millis(0, spread), choices.index(1 << 16), 2 + choices.index(3));
+        for device in first..first + many {
+            asks.push(Ask { together: true, ..Ask::new(asks.len(), at, device, choices.draw()) });
+        }
+    }
 }
 
 /// The settings of all devices: the defaults, or extremes of them.

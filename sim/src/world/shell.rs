@@ -9,6 +9,7 @@ use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::SendFailure;
 
 use super::choices::Choices;
+use crate::echo::Echo;
 
 /// How long its port is closed after each message.
 const CLOSED: (u64, u64) = (105, 132);
@@ -39,6 +40,10 @@ pub struct Shell {
     pub boot: u64,
     /// Percent of runs for which its model script is missing.
     pub fails: u64,
+    /// What its shell makes of what it prints.
+    pub(crate) echo: Echo,
+    /// Its software knows of no task ids.
+    pub older: bool,
     /// Whether its awk prints loads as other things than numbers.
     pub odd_numbers: bool,
 }
@@ -55,6 +60,8 @@ impl Shell {
             off: false,
             boot: 0,
             fails: choices.pick([0, 0, 0, 60]),
+            echo: Echo::Mksh,
+            older: false,
             odd_numbers: false,
         }
     }

@@ -9,17 +9,17 @@ use bidmesh_core::wire::{Body, Dialect, Message, Text};
 use super::fault::{Fault, Phase};
 use super::link::{Crossing, Passage};
 use super::trace::Line;
-use super::{Happens, World, place};
+use super::{Happens, World, heard, place};
 
 /// What a shell device does, and then says.
 #[derive(Debug)]
 pub(super) enum Job {
     /// It measured for a bid.
     Bid { to: DeviceId },
-    /// It ran a TASK.
-    Result { to: DeviceId, task: String, prompt: Text },
+    /// It ran a TASK: what was asked, and what its model script got.
+    Result { to: DeviceId, task: String, asked: Text, prompt: String },
     /// It ran an SLM_PROMPT.
-    SlmResult { to: DeviceId, prompt: Text },
+    SlmResult { to: DeviceId, prompt: String },
     /// It was asked for its address.
     Hello { to: DeviceId },
 }
@@ -48,7 +48,7 @@ impl World {
             }
             return;
         }
-        let Some(_) = self.written_for_shell(shell, message, dialect) else {
+        let Some(line) = self.written_for_shell(shell, message, dialect) else {
             passage.told = Some(SendFailure::NotSpoken);
             return;
         };
@@ -60,12 +60,13 @@ impl World {
         // Copies meet a port that is closed, as long as it works on the first; later ones are read.
         for at in passage.arrives.clone() {
             if self.shells[shell].turns_away(self.now + at).is_none() {
-                self.shell_reads(node, shell, message, at);
+                self.heard_by_shell(shell, message, &line);
+                self.shell_reads(node, shell, message, &line, at);
             }
         }
     }
 
-    /// S9: whatever is sent to a shell device can be written for it; only TASK's dialect is of its bid.
+    /// S2: only TASK's dialect is of its bid.
     fn written_for_shell(&mut self, shell: usize, message: &Message, dialect: Dialect) -> Option<Vec<u8>> {
         if matches!(message.body, Body::Task(_)) && !dialect.is_shell() {
             let id = self.shells[shell].id.clone();
@@ -75,31 +76,39 @@ impl World {
         bidmesh_core::wire::encode(message, dialect).ok()
     }
 
-    fn shell_reads(&mut self, node: usize, shell: usize, message: &Message, after: Duration) {
+    /// It takes the bytes apart; `message` says what they mean, and who sent them.
+    fn shell_reads(&mut self, node: usize, shell: usize, message: &Message, line: &[u8], after: Duration) {
         let (to, from_address) = (message.from.clone(), self.nodes[node].address);
-        let (job, work) = match &message.body {
-            Body::Hello(_) => {
+        let echo = self.shells[shell].echo;
+        let read = |text: Option<Vec<u8>>| {
+            String::from_utf8_lossy(&text.unwrap_or_default()).trim_end_matches('\n').to_owned()
+        };
+        let (job, work) = match read(echo.kind(line)).as_str() {
+            "HELLO" => {
                 self.shells[shell].notes(&to, from_address);
                 (None, Duration::ZERO)
             }
-            Body::Discover(_) => {
+            "DISCOVER" => {
                 self.shells[shell].notes(&to, from_address);
                 (Some(Job::Hello { to }), Duration::from_millis(20))
             }
-            Body::BidRequest(_) => (Some(Job::Bid { to }), self.shell.millis(600, 1_100)),
-            Body::Task(order) => {
+            "BID_REQUEST" => (Some(Job::Bid { to }), self.shell.millis(600, 1_100)),
+            "TASK" => {
                 let longest = self.shell.pick([1_000, 5_000, 60_000]);
                 let takes = self.shell.millis(300, longest);
                 // The model script ends at 300 s.
                 let hangs = self.stormy()
                     && self.faults.strikes(&mut self.shell, Fault::ExecutorFails, Phase::Running);
                 let takes = if hangs { Duration::from_secs(300) } else { takes };
-                let task = order.award.as_ref().map_or(String::new(), |award| award.as_str().into());
-                (Some(Job::Result { to, task, prompt: order.prompt.clone() }), takes)
+                let (task, prompt) = (read(echo.task_id(line)), read(echo.task_prompt_file(line)));
+                let asked = heard::text_of(&message.body).cloned().unwrap_or_default();
+                (Some(Job::Result { to, task, asked, prompt }), takes)
             }
-            Body::SlmPrompt(prompt) => {
-                (Some(Job::SlmResult { to, prompt: prompt.clone() }), self.shell.millis(300, 5_000))
+            "SLM_PROMPT" => {
+                let prompt = read(echo.printed_payload(line));
+                (Some(Job::SlmResult { to, prompt }), self.shell.millis(300, 5_000))
             }
+            // Also what has no type that it knows.
             _ => (None, Duration::ZERO),
         };
         let at = self.now + after;
@@ -125,13 +134,15 @@ impl World {
                 (to, self.shells[shell].bid(&mut self.shell), Phase::Collecting)
             }
             Job::Hello { to } => (to, format!("HELLO|{id}|{}", device.address).into_bytes(), Phase::Idle),
-            Job::Result { to, task, prompt } => {
+            Job::Result { to, task, asked, prompt } => {
                 let output =
                     format!("[{prompt}] by {id} for {task}\n\x1b[1m\"raw\"\x1b[0m \\n \"output\": \"x");
                 let (status, output) =
                     if fails { ("error", "SLM not available".into()) } else { ("completed", output) };
-                let bytes = device.result(&task, status, &output);
-                self.oracle.produced(&id, &prompt, &output.into());
+                let task = if device.older { "" } else { &task };
+                let bytes = device.result(task, status, &output);
+                // Whether it is what was asked was looked at when it was read.
+                self.oracle.produced(&id, &asked, &output.into());
                 (to, bytes, Phase::Finished)
             }
             Job::SlmResult { to, prompt } => {

@@ -26,7 +26,7 @@ const CALM: Duration = Duration::from_secs(600);
 const LAST_BEATS: Duration = Duration::from_secs(60);
 
 /// Faults that strike now and then, rather than with a message or a run.
-const STRIKING: [Fault; 13] = [
+const STRIKING: [Fault; 15] = [
     Fault::Killed,
     Fault::PowerLost,
     Fault::Moved,
@@ -40,6 +40,8 @@ const STRIKING: [Fault; 13] = [
     Fault::BookFlooded,
     Fault::OwnerPauses,
     Fault::OrchestratorLost,
+    Fault::Older,
+    Fault::NobodyAble,
 ];
 
 impl World {
@@ -131,6 +133,12 @@ impl World {
             return;
         }
         let all = self.nodes.len() + self.shells.len();
+        match fault {
+            // Younger than the recorded seeds: what the others draw stays as it was.
+            Fault::Older => return self.ages(),
+            Fault::NobodyAble => return self.disable(),
+            _ => {}
+        }
         let victim = self.storm.index(all);
         match fault {
             Fault::OneWay => {
@@ -202,6 +210,46 @@ impl World {
         self.say(|w| Line::of(&w.shells[shell].id, "has no power"));
         let (number, after) = (self.nodes.len() + shell, self.storm.millis(500, 40_000));
         self.later(after, Happens::Return(number));
+    }
+
+    /// The owner of a shell device puts older software on it.
+    fn ages(&mut self) {
+        let mut choices = Choices::split(self.plan.seed ^ self.now.as_secs(), "older");
+        let victim = choices.index(self.shells.len());
+        let Some(shell) = self.shells.get_mut(victim).filter(|shell| !shell.off && !shell.older) else {
+            return;
+        };
+        (shell.off, shell.older) = (true, true);
+        self.faults.count(Fault::Older, Phase::Idle);
+        self.say(|w| Line::of(&w.shells[victim].id, "gets older software"));
+        let number = self.nodes.len() + victim;
+        self.later(choices.millis(500, 10_000), Happens::Return(number));
+    }
+
+    /// The executors of all devices that are awake go away, and come back.
+    fn disable(&mut self) {
+        let mut choices = Choices::split(self.plan.seed ^ self.now.as_secs(), "nobody able");
+        self.disabled_until = self.disabled_until.max(self.now + choices.millis(5_000, 40_000));
+        self.later(self.disabled_until - self.now, Happens::AbleAgain);
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].power == Power::On {
+                let phase = self.phase_of(node);
+                self.faults.count(Fault::NobodyAble, phase);
+                self.feed(node, super::executor(false, self.nodes[node].npu));
+            }
+        }
+    }
+
+    pub(super) fn enable(&mut self) {
+        if !self.stormy() || self.now < self.disabled_until {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].power == Power::On {
+                let it = &self.nodes[node];
+                self.feed(node, super::executor(it.available, it.npu));
+            }
+        }
     }
 
     fn lose_orchestrator(&mut self) {
@@ -415,6 +463,7 @@ impl World {
             let dead = self.plan.small_core && self.shell.percent(60);
             let now = self.now;
             let device = &mut self.shells[shell];
+            device.older = false;
             if dead {
                 device.off = true;
             } else if device.off {

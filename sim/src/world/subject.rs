@@ -8,7 +8,7 @@ use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::Prompts;
 use bidmesh_core::load::Load;
 use bidmesh_core::outbox::SendId;
-use bidmesh_core::wire::{Bid, Body, Message, Text};
+use bidmesh_core::wire::{Bid, Body, Dialect, Message, Text};
 use bidmesh_core::{Action, Device, Event, Input, Outbox, Report, Time};
 
 macro_rules! defects {
@@ -68,6 +68,10 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
+    AnybodyAnswers "anybody-answers" "a RESULT counts as that of the device that was given its award" "S8" "S2",
+    AnyWorkAnswers "any-work-answers" "a RESULT without an id counts for an award that its device was given" "S8",
+    EverAble "ever-able" "a worker does not hear that its executor is gone" "S19",
+    EchoForgotten "echo-forgotten" "a TASK for a shell's echo is written as it is" "S2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
 
@@ -100,6 +104,7 @@ struct Planted {
     tasks: BTreeMap<(DeviceId, AwardId), u32>,
     last_prompt: Option<Text>,
     submitted: Vec<Prompts>,
+    given: BTreeMap<AwardId, DeviceId>,
     sends: BTreeMap<SendId, DeviceId>,
     unforgiven: BTreeSet<DeviceId>,
     heartbeats: BTreeMap<DeviceId, u32>,
@@ -118,6 +123,7 @@ impl Subject {
                 tasks: BTreeMap::new(),
                 last_prompt: None,
                 submitted: Vec::new(),
+                given: BTreeMap::new(),
                 sends: BTreeMap::new(),
                 unforgiven: BTreeSet::new(),
                 heartbeats: BTreeMap::new(),
@@ -170,6 +176,7 @@ impl Planted {
             Input::SensorsRead(sensors) if self.defect == Defect::NeverRests => {
                 (sensors.battery, sensors.temperature, sensors.minute_of_day) = (None, None, None);
             }
+            Input::ExecutorChanged(executor) if self.defect == Defect::EverAble => executor.available = true,
             Input::Cancel { .. } => return self.defect != Defect::CancelIgnored,
             Input::Received { message: Ok(decoded), .. } => return self.spoil_message(&mut decoded.message),
             _ => {}
@@ -210,6 +217,16 @@ impl Planted {
                 let heard = self.heartbeats.entry(from).or_default();
                 *heard += 1;
                 return *heard < 8;
+            }
+            (Defect::AnybodyAnswers, Body::Result(result)) => {
+                let given = result.award.as_ref().and_then(|award| self.given.get(award));
+                if let Some(device) = given.filter(|device| **device != from) {
+                    (message.from, message.marker) = (device.clone(), None);
+                }
+            }
+            (Defect::AnyWorkAnswers, Body::Result(result)) if result.award.is_none() => {
+                let given = self.given.iter().rfind(|(_, device)| **device == from);
+                result.award = given.map(|(award, _)| award.clone());
             }
             (Defect::DeafWhileBusy, Body::BidRequest(_)) => return !self.running,
             (Defect::CopiesRun, Body::Task(order)) => {
@@ -282,8 +299,11 @@ impl Planted {
 
     /// How often it is sent.
     fn spoil_send(&mut self, action: &mut Action) -> usize {
-        let Action::Send { id, device, to, message, .. } = action else { return 1 };
+        let Action::Send { id, device, to, message, dialect, .. } = action else { return 1 };
         self.sends.insert(*id, device.clone());
+        if let Body::Task(order) = &message.body {
+            self.given.extend(order.award.clone().map(|award| (award, device.clone())));
+        }
         match &mut message.body {
             Body::BidRequest(request) => {
                 if let Some(task) = &request.task {
@@ -301,6 +321,9 @@ impl Planted {
                 }
                 _ => {}
             },
+            Body::Task(_) if self.defect == Defect::EchoForgotten && *dialect == Dialect::Shell => {
+                *dialect = Dialect::ShellLiteral;
+            }
             Body::Task(order) if self.defect == Defect::BaseForNpu => {
                 let meant = |prompts: &&Prompts| prompts.npu.as_ref() == Some(&order.prompt);
                 if let Some(prompts) = self.submitted.iter().find(meant) {
