@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::{Prompts, Sensors, Written};
-use bidmesh_core::outbox::{Ignored, Outcome, RunId, SendId};
+use bidmesh_core::outbox::{Ignored, Outcome, Refusal, RunId, SendId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Bid, Body, Capacity, Reason, Text};
 use bidmesh_core::{Config, Submission, Time};
@@ -25,6 +25,8 @@ pub struct View {
     pub tickets: BTreeMap<u64, Submission>,
     /// Submissions that were admitted or refused.
     pub answered: BTreeSet<u64>,
+    /// Those refused although, by these books, there was no reason to.
+    pub refused: BTreeMap<u64, Refusal>,
     /// Its tasks.
     pub tasks: BTreeMap<TaskId, Task>,
     /// What it has heard of others.
@@ -142,6 +144,7 @@ impl View {
             stores,
             tickets: BTreeMap::new(),
             answered: BTreeSet::new(),
+            refused: BTreeMap::new(),
             tasks: BTreeMap::new(),
             peers: BTreeMap::new(),
             current_bid: None,
@@ -183,6 +186,7 @@ impl View {
         self.lost += self.tickets.keys().filter(|ticket| !self.answered.contains(*ticket)).count() as u64;
         self.tickets.clear();
         self.answered.clear();
+        self.refused.clear();
         self.peers.clear();
         (self.sensors, self.paused, self.woke) = (Sensors::default(), false, None);
         self.turns.restart();
@@ -210,6 +214,19 @@ impl View {
             task.counted.clear();
             task.active_since = None;
             task.collecting = false;
+        }
+    }
+
+    /// Whether its own settings explain that it takes nothing more in: the queue is full, or its client's share of it. What
+    /// is not answered yet counts as well.
+    pub(super) fn explains(&self, why: Refusal, refused: u64) -> bool {
+        let limits = &self.config.limits;
+        let waiting = self.tickets.keys().filter(|t| **t != refused && !self.answered.contains(*t)).count();
+        let open = self.tasks.values().filter(|task| task.finished == 0 && !task.lost).count() + waiting;
+        match why {
+            Refusal::QueueFull => open >= limits.tasks,
+            Refusal::ClientFull => open >= limits.tasks_per_client,
+            _ => false,
         }
     }
 

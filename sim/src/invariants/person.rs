@@ -66,7 +66,11 @@ impl Oracle {
             // Told before what follows from it.
             Report::Admitted { .. } => {}
             Report::Refused { ticket, why, .. } => {
-                self.views[node].answered.insert(*ticket);
+                let view = &mut self.views[node];
+                if !view.explains(*why, *ticket) {
+                    view.refused.insert(*ticket, *why);
+                }
+                view.answered.insert(*ticket);
                 self.mark(match why {
                     bidmesh_core::outbox::Refusal::QueueFull => "a submission is refused: queue full",
                     bidmesh_core::outbox::Refusal::ClientFull => "a submission is refused: client full",

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::Prompts;
 use bidmesh_core::load::Load;
-use bidmesh_core::outbox::SendId;
+use bidmesh_core::outbox::{Refusal, SendId};
 use bidmesh_core::wire::{Bid, Body, Message, Text};
-use bidmesh_core::{Action, Device, Event, Input, Outbox, Report, Time};
+use bidmesh_core::{Action, Device, Event, Input, Outbox, Report, Submission, Time};
 
 macro_rules! defects {
     ($($defect:ident $name:literal $words:literal $($rule:literal)+),+ $(,)?) => {
@@ -68,6 +68,7 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
+    QueueLeaks "queue-leaks" "the place of a prompt in the queue is not given back when it ends" "L2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
 
@@ -105,6 +106,8 @@ struct Planted {
     heartbeats: BTreeMap<DeviceId, u32>,
     running: bool,
     ran: bool,
+    /// Prompts that ended.
+    ended: u32,
 }
 
 impl Subject {
@@ -123,6 +126,7 @@ impl Subject {
                 heartbeats: BTreeMap::new(),
                 running: false,
                 ran: false,
+                ended: 0,
             })
         });
         Self { device, planted }
@@ -132,6 +136,9 @@ impl Subject {
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox) {
         let Some(planted) = &mut self.planted else { return self.device.handle(now, input, out) };
         let mut input = input;
+        if let Some(refused) = planted.turns_away(&input) {
+            return out.actions.push(Action::Report(refused));
+        }
         if !planted.spoil_input(&mut input) {
             return;
         }
@@ -156,7 +163,23 @@ impl Subject {
     }
 }
 
+/// How many places the queue of [`Defect::QueueLeaks`] has.
+const QUEUE: u32 = 4;
+
 impl Planted {
+    /// What becomes of a prompt that the device does not see at all.
+    fn turns_away(&self, input: &Input) -> Option<Report> {
+        match input {
+            Input::Submit(Submission { ticket, .. })
+                if self.defect == Defect::QueueLeaks && self.ended >= QUEUE =>
+            {
+                let why = Refusal::QueueFull;
+                Some(Report::Refused { ticket: *ticket, why, retry_after_ms: None })
+            }
+            _ => None,
+        }
+    }
+
     /// `false`: the device does not see it at all.
     fn spoil_input(&mut self, input: &mut Input) -> bool {
         match input {
@@ -229,6 +252,7 @@ impl Planted {
         for event in &mut out.events {
             match event {
                 Event::RunStarted { label, .. } => *label = unmarked(label).into(),
+                Event::Finished { .. } => self.ended += 1,
                 Event::Awarded { attempt, .. } if self.defect == Defect::NumberedAnew => *attempt = 1,
                 _ => {}
             }

@@ -70,20 +70,27 @@ impl World {
         self.judge_economy();
     }
 
+    /// L2: what was asked after the storm is taken on, unless the device's own limits explain why not, and answered.
     fn judge_progress(&mut self) {
-        // What a device may take on is too little to promise anything.
-        if self.faults.has(Fault::OddSettings) || self.faults.has(Fault::BookFlooded) {
-            return;
-        }
+        // What a device may take on is too little to promise an answer.
+        let answers = !self.faults.has(Fault::OddSettings) && !self.faults.has(Fault::BookFlooded);
         let workers = (0..self.nodes.len()).filter(|node| self.nodes[*node].power == Power::On).count();
         for (node, ticket) in self.again.clone() {
             let view = self.oracle.view(node);
-            let Some(prompt) = view.tickets.get(&ticket).map(|s| s.prompts.base.clone()) else { continue };
+            let id = view.id.clone();
+            let Some(prompt) = view.tickets.get(&ticket).map(|s| s.prompts.base.clone()) else {
+                self.oracle
+                    .violate("L2", || format!("{id} knows nothing of what it was asked after the storm"));
+                continue;
+            };
+            if let Some(why) = view.refused.get(&ticket).copied() {
+                self.oracle.violate("L2", || format!("{id} refuses {prompt:?}: {}", why.words()));
+            }
             let mine =
                 |task: &&crate::invariants::Task| task.prompts.as_ref().is_some_and(|p| p.base == prompt);
-            let Some(task) = view.tasks.values().find(mine) else { continue };
+            let Some(task) = self.oracle.view(node).tasks.values().find(mine) else { continue };
             let status = task.outcome.as_ref().map(|outcome| outcome.status);
-            if status != Some(OutcomeStatus::Completed) {
+            if answers && status != Some(OutcomeStatus::Completed) {
                 let why = task.outcome.as_ref().map_or("no outcome", |outcome| &outcome.why);
                 let what = format!("{prompt:?} ended {status:?} with {workers} workers: {why}");
                 self.oracle.violate("L2", || what);
