@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bidmesh_core::config::Limits;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::Sensors;
@@ -370,7 +371,7 @@ impl World {
                 id,
                 address,
                 moves: 0,
-                subject: Subject::new(device, self.defect),
+                subject: Subject::new(device, &self.config(number), self.defect),
                 boot: 0,
                 power: Power::On,
                 clock: Clock::new(Duration::ZERO),
@@ -433,9 +434,9 @@ impl World {
             self.oracle.rename(last, id.clone());
             self.oracle.doubled = true;
             let device = self.device(last, &id, place, 0, Restored::default());
+            let subject = Subject::new(device, &self.config(last), self.defect);
             let node = &mut self.nodes[last];
-            (node.id, node.doubles) = (id, Some(first));
-            node.subject = Subject::new(device, self.defect);
+            (node.id, node.doubles, node.subject) = (id, Some(first), subject);
         }
     }
 
@@ -640,7 +641,10 @@ impl World {
     fn inspect(&mut self, node: usize) {
         let it = &self.nodes[node];
         it.subject.device().check();
-        for usage in it.subject.device().usage() {
+        let limits = self.oracle.view(node).config.limits.clone();
+        for mut usage in it.subject.device().usage() {
+            // Not by its own word.
+            usage.limit = limit(&limits, usage.what).unwrap_or(usage.limit);
             let peak = self.peaks.entry(usage.what).or_default();
             if usage.size > peak.0 {
                 *peak = (usage.size, usage.limit);
@@ -669,6 +673,22 @@ impl World {
     pub fn violation(&self) -> Option<&Violation> {
         self.oracle.violation.as_ref()
     }
+}
+
+/// The limit that is set for what a device counts under that name.
+fn limit(limits: &Limits, what: &str) -> Option<usize> {
+    Some(match what {
+        "peers" => limits.peers,
+        "removed_peers" => limits.removed_peers,
+        "tasks" => limits.tasks,
+        "closed_tasks" => limits.closed_tasks,
+        "closed_bytes" => limits.closed_bytes,
+        "outgoing" => limits.outgoing,
+        "kept_results" => limits.kept_results,
+        "tombstones" => limits.tombstones,
+        "decisions" => limits.decisions,
+        _ => return None,
+    })
 }
 
 /// A name of a device or shell device.

@@ -378,8 +378,9 @@ impl World {
         let restored = it.store.as_mut().map(|store| restored(store, now)).unwrap_or_default();
         let (id, at) = (it.id.clone(), it.address);
         let device = self.device(node, &id, at, boot, restored);
+        let subject = Subject::new(device, &self.config(node), self.defect);
         let it = &mut self.nodes[node];
-        it.subject = Subject::new(device, self.defect);
+        it.subject = subject;
         (it.boot, it.power, it.clock, it.latest, it.wake) =
             (boot, Power::On, Clock::new(now), Time::ZERO, None);
         it.runs.clear();

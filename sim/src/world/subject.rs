@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bidmesh_core::config::Limits;
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::Prompts;
 use bidmesh_core::load::Load;
 use bidmesh_core::outbox::{Refusal, SendId};
-use bidmesh_core::wire::{Bid, Body, Message, Text};
-use bidmesh_core::{Action, Device, Event, Input, Outbox, Report, Submission, Time};
+use bidmesh_core::wire::{Bid, Body, DecodeError, Decoded, Message, Progress, Text, WireLimits, decode};
+use bidmesh_core::{Action, Config, Device, Event, Input, Outbox, Report, Submission, Time};
 
 macro_rules! defects {
     ($($defect:ident $name:literal $words:literal $($rule:literal)+),+ $(,)?) => {
@@ -68,6 +69,10 @@ defects! {
     NeverRests "never-rests" "a worker sees neither its battery nor its heat nor the hour" "S19",
     HardOfHearing "hard-of-hearing" "only the first few heartbeats of a peer are heard" "S18" "L9",
     CancelIgnored "cancel-ignored" "a task goes on when its person gives up" "L1" "S15",
+    Unescaped "unescaped" "text of an answer is put into a message as it is" "S9",
+    Hoards "hoards" "ten times as much is remembered as configured" "S10",
+    MendsCuts "mends-cuts" "a message that was cut off is closed and believed" "S14",
+    SaysItAgain "says-it-again" "a bid is sent four times, to be sure" "L6",
     QueueLeaks "queue-leaks" "the place of a prompt in the queue is not given back when it ends" "L2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
@@ -112,7 +117,12 @@ struct Planted {
 
 impl Subject {
     /// The device, with the defect if there is one.
-    pub fn new(device: Device, defect: Option<Defect>) -> Self {
+    pub fn new(mut device: Device, config: &Config, defect: Option<Defect>) -> Self {
+        if defect == Some(Defect::Hoards) {
+            let mut config = config.clone();
+            hoard(&mut config.limits);
+            device.handle(Time::ZERO, Input::Reconfigured(Box::new(config)), &mut Outbox::default());
+        }
         let planted = defect.map(|defect| {
             Box::new(Planted {
                 defect,
@@ -130,6 +140,20 @@ impl Subject {
             })
         });
         Self { device, planted }
+    }
+
+    /// As [`decode`].
+    ///
+    /// # Errors
+    /// If it is no message.
+    pub fn read(&self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        let message = decode(bytes, &WireLimits::default());
+        match &self.planted {
+            Some(planted) if planted.defect == Defect::MendsCuts => {
+                message.or_else(|why| decode(&closed(bytes), &WireLimits::default()).map_err(|_| why))
+            }
+            _ => message,
+        }
     }
 
     /// As [`Device::handle`].
@@ -194,6 +218,7 @@ impl Planted {
                 (sensors.battery, sensors.temperature, sensors.minute_of_day) = (None, None, None);
             }
             Input::Cancel { .. } => return self.defect != Defect::CancelIgnored,
+            Input::Reconfigured(config) if self.defect == Defect::Hoards => hoard(&mut config.limits),
             Input::Received { message: Ok(decoded), .. } => return self.spoil_message(&mut decoded.message),
             _ => {}
         }
@@ -318,6 +343,7 @@ impl Planted {
                 }
             }
             Body::BidResponse(bid) => match self.defect {
+                Defect::SaysItAgain => return 4,
                 Defect::SendsWhereTold => *to = (super::VICTIM, 9999).into(),
                 Defect::Draws => {
                     static DRAWN: AtomicU32 = AtomicU32::new(0);
@@ -332,6 +358,11 @@ impl Planted {
                 }
             }
             Body::Accept(accept) => unmark(&mut accept.award),
+            Body::Progress(Progress { award, offset, text }) if self.defect == Defect::Unescaped => {
+                let payload =
+                    format!("{{\"task_id\": \"{award}\", \"offset\": {offset}, \"text\": \"{text}\"}}");
+                message.body = Body::Unknown { kind: "PROGRESS".into(), payload: payload.into() };
+            }
             Body::Progress(progress) => unmark(&mut progress.award),
             Body::Reject(reject) => unmark(&mut reject.award),
             Body::Result(result) => {
@@ -343,6 +374,33 @@ impl Planted {
         }
         1
     }
+}
+
+fn hoard(limits: &mut Limits) {
+    for limit in [&mut limits.closed_tasks, &mut limits.tombstones, &mut limits.outgoing] {
+        *limit *= 10;
+    }
+}
+
+/// A message with everything closed that is open at its end.
+fn closed(bytes: &[u8]) -> Vec<u8> {
+    let (mut closed, mut open) = (bytes.to_vec(), Vec::new());
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => open.push(b'}'),
+            b'[' if !quoted => open.push(b']'),
+            b'}' | b']' if !quoted => drop(open.pop()),
+            _ => {}
+        }
+    }
+    closed.extend(quoted.then_some(b'"'));
+    closed.extend(open.iter().rev());
+    closed.push(b'\n');
+    closed
 }
 
 /// An award without the mark that [`Defect::CopiesRun`] puts on copies.
