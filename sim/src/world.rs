@@ -27,6 +27,7 @@ pub mod link;
 pub mod phone;
 pub mod plan;
 mod queue;
+mod settings;
 pub mod shell;
 mod shells;
 mod storm;
@@ -34,6 +35,7 @@ pub mod subject;
 mod trace;
 mod verdict;
 
+pub(crate) use settings::HEARTBEATS_AMONG;
 pub(crate) use subject::expected_prompt;
 
 use choices::Choices;
@@ -41,7 +43,7 @@ use clock::Clock;
 use fault::{Fault, Faults};
 use link::Links;
 use phone::Phone;
-use plan::{Ask, Plan};
+use plan::{Anew, Ask, Plan};
 use queue::Queue;
 use shell::Shell;
 pub use subject::{Defect, Subject};
@@ -119,6 +121,8 @@ enum Happens {
     ShellDone(usize, u64, Box<shells::Job>),
     /// A person of a shell device asks.
     ShellAsks(usize),
+    /// A person takes a device out of another's peers.txt, or writes it in again.
+    Edits(usize, Option<usize>),
 }
 
 /// A world.
@@ -299,6 +303,7 @@ impl World {
                 | Happens::Strike(_)
                 | Happens::Falls(..)
                 | Happens::Sensors(_)
+                | Happens::Edits(..)
                 | Happens::ShellAsks(_) => true,
                 _ => false,
             };
@@ -365,7 +370,7 @@ impl World {
             // Drawn in any case: what follows stays as it is.
             let available = topology.percent(85) || self.plan.varied.all_able;
             let address = address(number, 0);
-            self.oracle.join(id.clone(), self.plan.config.clone(), stores);
+            self.oracle.join(id.clone(), self.config(number), stores);
             let device = self.device(number, &id, address, 0, Restored::default());
             self.nodes.push(Node {
                 id,
@@ -398,6 +403,11 @@ impl World {
             self.shells.push(shell);
         }
         self.afflict(&mut topology);
+        match self.plan.anew {
+            Anew::Nobodys => {}
+            Anew::Everybodys => self.oracle.mark("settings are drawn anew"),
+            Anew::Each => self.oracle.mark("every device has settings of its own"),
+        }
         for node in 0..self.nodes.len() {
             self.begin(node);
         }
@@ -447,8 +457,22 @@ impl World {
         Device::new(me, Seed::from(secret), self.config(number), restored)
     }
 
-    fn config(&self, _number: usize) -> Config {
-        self.plan.config.clone()
+    /// The settings of a device.
+    fn config(&self, number: usize) -> Config {
+        let mut config = self.plan.config.clone();
+        let own = match self.plan.anew {
+            Anew::Nobodys => return config,
+            Anew::Everybodys => 0,
+            Anew::Each => 1 + number as u64,
+        };
+        let seed = self.plan.seed ^ own.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        settings::anew(&mut Choices::split(seed, "own settings"), &mut config);
+        config
+    }
+
+    /// Whether a device may be set to take on so little, or to wait so long, that nothing can be promised of it.
+    fn oddly_set(&self) -> bool {
+        self.faults.has(Fault::OddSettings) || self.plan.anew != Anew::Nobodys
     }
 
     /// The first inputs of a start.
@@ -530,6 +554,7 @@ impl World {
             Happens::FallSilent => self.fall_silent(),
             Happens::ShellDone(shell, boot, job) => self.shell_done(shell, boot, *job),
             Happens::ShellAsks(shell) => self.shell_asks(shell),
+            Happens::Edits(node, without) => self.edits(node, without),
         }
     }
 
@@ -572,6 +597,7 @@ impl World {
         if !self.is_on(node) || boot.is_some_and(|boot| boot != it.boot) {
             return;
         }
+        // As the driver: nothing is said of a run after its end, so nobody here ever meets `Ignored::UnknownRun`.
         let nobody_cares = match &input {
             Input::Delivered { send } | Input::SendFailed { send, .. } => it.abandoned.contains(send),
             Input::Generated { run, .. } => it.stopped.contains(run) || !it.runs.contains_key(run),

@@ -71,7 +71,35 @@ impl World {
                 self.later(at, Happens::ShellAsks(shell));
             }
         }
+        self.plan_edits(storm);
         self.later(self.plan.storm, Happens::Heal);
+    }
+
+    /// In a few worlds people take devices out of their peers.txt, and write them in again later.
+    fn plan_edits(&mut self, storm: u64) {
+        let mut choices = Choices::split(self.plan.seed, "edits");
+        let many = self.nodes.len();
+        let edits = if many > 1 && choices.percent(8) { 1 + choices.index(4) } else { 0 };
+        for _ in 0..edits {
+            let (node, other) = (choices.index(many), choices.index(many));
+            let (out, again) = (choices.millis(1_000, storm / 2), choices.millis(1_000, storm / 2));
+            if node != other {
+                self.later(out, Happens::Edits(node, Some(other)));
+                self.later(out + again, Happens::Edits(node, None));
+            }
+        }
+    }
+
+    pub(super) fn edits(&mut self, node: usize, without: Option<usize>) {
+        if !self.stormy() || !self.is_on(node) {
+            return;
+        }
+        let mut lines = self.lines_for(node);
+        if let Some(out) = without {
+            let out = &self.nodes[out].id;
+            lines.retain(|(device, _)| device != out);
+        }
+        self.feed(node, Input::PeersEdited(lines));
     }
 
     /// The sensors are read: loads change.
@@ -481,7 +509,7 @@ impl World {
     /// L9: everybody who gives signs of life knows who is there.
     fn judge_detection(&mut self) {
         let detection = self.plan.config.detection;
-        let odd = self.faults.has(Fault::OddSettings) || self.faults.has(Fault::BookFlooded);
+        let odd = self.oddly_set() || self.faults.has(Fault::BookFlooded);
         if detection.heartbeat.is_zero() || odd || self.oracle.doubled {
             return;
         }

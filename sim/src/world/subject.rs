@@ -61,6 +61,7 @@ defects! {
     OutputCut "output-cut" "the last character of an answer is lost" "S2",
     SendsWhereTold "sends-where-told" "an answer goes to an address that a message made up" "S11",
     Chatter "chatter" "each question is sent a dozen times" "S11",
+    Greets "greets" "each HELLO is sent a dozen times" "S11",
     Spins "spins" "a deadline stays in the past" "S12",
     Draws "draws" "a bid holds a number that is drawn anew each time" "S13",
     DeafWhileBusy "deaf-while-busy" "a device that runs a prompt answers no question" "L8",
@@ -334,6 +335,7 @@ impl Planted {
         let Action::Send { id, device, to, message, .. } = action else { return 1 };
         self.sends.insert(*id, device.clone());
         match &mut message.body {
+            Body::Hello(_) if self.defect == Defect::Greets => return 12,
             Body::BidRequest(request) => {
                 if let Some(task) = &request.task {
                     self.asked.entry(task.clone()).or_default().insert(device.clone());

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::outbox::OutcomeStatus;
+use bidmesh_core::snapshot::Usage;
 
 use super::fault::{Fault, KINDS};
 use super::{Power, World};
-use crate::invariants::{Marks, Violation};
+use crate::invariants::{Marks, View, Violation};
 
 /// What one world adds to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,23 @@ pub struct Summary {
     pub violation: Option<Violation>,
 }
 
+/// As much as there is to remember, by the oracle's books: what a device that did nothing else would be left with at most.
+fn remembered(view: &View, usage: &Usage) -> usize {
+    let ended = || view.tasks.values().filter(|task| task.finished > 0);
+    match usage.what {
+        "peers" => view.known.len(),
+        "closed_tasks" => ended().count(),
+        // What could not be written has a record as well.
+        "decisions" => view.tasks.len() + view.tickets.len(),
+        "tombstones" => view.works.len(),
+        // What a peer's prompt came to is not shown to a person.
+        "closed_bytes" if ended().all(|task| task.outcome.is_some()) => {
+            ended().filter_map(|task| task.outcome.as_ref()).map(|outcome| outcome.output.len()).sum()
+        }
+        _ => usage.limit,
+    }
+}
+
 impl World {
     /// L1, L2, L5, S10, S15: the mesh is quiet, and everything has its end.
     pub(super) fn judge(&mut self) {
@@ -62,6 +80,13 @@ impl World {
                 self.oracle
                     .violate("S10", || format!("{id} is quiet and still has {} {}", left.size, left.what));
             }
+            let view = self.oracle.view(node);
+            if let Some(more) = usage.iter().find(|usage| usage.size > remembered(view, usage)) {
+                let most = remembered(view, more);
+                let what = format!("{id} remembers {} {}, and there were {most}", more.size, more.what);
+                self.oracle.violate("S10", || what);
+            }
+            let device = self.nodes[node].subject.device();
             if let Some((at, why)) = device.deadline() {
                 self.oracle.violate("L5", || format!("{id} is quiet and still waits for {at}: {why}"));
             }
@@ -73,7 +98,7 @@ impl World {
     /// L2: what was asked after the storm is taken on, unless the device's own limits explain why not, and answered.
     fn judge_progress(&mut self) {
         // What a device may take on is too little to promise an answer.
-        let answers = !self.faults.has(Fault::OddSettings) && !self.faults.has(Fault::BookFlooded);
+        let answers = !self.oddly_set() && !self.faults.has(Fault::BookFlooded);
         let workers = (0..self.nodes.len()).filter(|node| self.nodes[*node].power == Power::On).count();
         for (node, ticket) in self.again.clone() {
             let view = self.oracle.view(node);
@@ -101,7 +126,7 @@ impl World {
     /// L6: auctions × 2 × peers + 6 × awards, where nothing was refused, lost or copied. Before a peer is heard for the
     /// first time it is asked as a shell device is, and then once more.
     fn judge_economy(&mut self) {
-        if self.faults.armed().next().is_some() || !self.shells.is_empty() {
+        if self.faults.armed().next().is_some() || self.oddly_set() || !self.shells.is_empty() {
             return;
         }
         let peers = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
