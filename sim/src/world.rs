@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bidmesh_core::config::Limits;
 use bidmesh_core::draw::Seed;
 use bidmesh_core::id::{DeviceId, TaskId};
 use bidmesh_core::input::Sensors;
@@ -22,6 +21,7 @@ use crate::page::{Mark, Page};
 mod acts;
 pub mod choices;
 pub mod clock;
+mod edits;
 pub mod fault;
 pub mod link;
 pub mod phone;
@@ -663,58 +663,10 @@ impl World {
         self.set_alarm(node);
     }
 
-    /// S10, S12, and what the device says of itself.
-    fn inspect(&mut self, node: usize) {
-        let it = &self.nodes[node];
-        it.subject.device().check();
-        let limits = self.oracle.view(node).config.limits.clone();
-        for mut usage in it.subject.device().usage() {
-            // Not by its own word.
-            usage.limit = limit(&limits, usage.what).unwrap_or(usage.limit);
-            let peak = self.peaks.entry(usage.what).or_default();
-            if usage.size > peak.0 {
-                *peak = (usage.size, usage.limit);
-            }
-            // A question to a device that was not greeted puts a HELLO before itself, on top of the limit.
-            let greetings = if usage.what == "outgoing" { self.nodes.len() + self.shells.len() } else { 0 };
-            // What an earlier start accepted is taken up again, also where outcomes could not be written.
-            let taken_up = usage.what == "tasks" && it.boot > 0 && it.store.is_some();
-            if usage.size > usage.limit + greetings && !taken_up {
-                self.oracle.violate("S10", || {
-                    format!("{}: {} are {} of {}", it.id, usage.what, usage.size, usage.limit)
-                });
-            }
-        }
-        // What the store kept waits for what a device knows of itself.
-        if let Some((due, why)) = it.subject.deadline()
-            && due <= it.latest
-            && !it.subject.device().has_past()
-        {
-            self.oracle
-                .violate("S12", || format!("{}: {why}, due at {due}, is not done at {}", it.id, it.latest));
-        }
-    }
-
     /// The first rule that did not hold.
     pub fn violation(&self) -> Option<&Violation> {
         self.oracle.violation.as_ref()
     }
-}
-
-/// The limit that is set for what a device counts under that name.
-fn limit(limits: &Limits, what: &str) -> Option<usize> {
-    Some(match what {
-        "peers" => limits.peers,
-        "removed_peers" => limits.removed_peers,
-        "tasks" => limits.tasks,
-        "closed_tasks" => limits.closed_tasks,
-        "closed_bytes" => limits.closed_bytes,
-        "outgoing" => limits.outgoing,
-        "kept_results" => limits.kept_results,
-        "tombstones" => limits.tombstones,
-        "decisions" => limits.decisions,
-        _ => return None,
-    })
 }
 
 /// A name of a device or shell device.
