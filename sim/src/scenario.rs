@@ -114,7 +114,7 @@ impl Scenario {
         if self.devices > HEARTBEATS_AMONG {
             config.detection.heartbeat = Duration::ZERO;
         }
-        (plan.config, plan.anew) = (config, Anew::Nobodys);
+        (plan.config, plan.anew, plan.edited) = (config, Anew::Nobodys, false);
         plan.varied.all_able = true;
         plan.storm = Duration::from_secs(60);
         let spread = if self.name == "two-orchestrators" { 0 } else { 4 };

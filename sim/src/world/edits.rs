@@ -6,11 +6,11 @@ use super::choices::Choices;
 use super::{Happens, World};
 
 impl World {
-    /// In a few worlds people take devices out of their peers.txt, and write them in again later.
+    /// In some worlds people take devices out of their peers.txt, and write them in again later.
     pub(super) fn plan_edits(&mut self, storm: u64) {
-        let mut choices = Choices::split(self.plan.seed, "removal of people");
+        let mut choices = Choices::split(self.plan.seed, "edits");
         let many = self.nodes.len();
-        let edits = if many > 1 && choices.percent(8) { 1 + choices.index(4) } else { 0 };
+        let edits = if self.plan.edited { 1 + choices.index(4) } else { 0 };
         for _ in 0..edits {
             let (node, other) = (choices.index(many), choices.index(many));
             let (out, again) = (choices.millis(1_000, storm / 2), choices.millis(1_000, storm / 2));

@@ -101,6 +101,8 @@ pub struct Plan {
     pub config: Config,
     /// Which of them are drawn anew, by how many.
     pub anew: Anew,
+    /// People take devices out of peers.txt, and write them in again.
+    pub edited: bool,
     /// Devices get warm.
     pub warm: bool,
     /// Percent of devices with a store.
@@ -171,6 +173,7 @@ impl Plan {
             twins: twins && devices <= 24,
             config,
             anew: Anew::draw(seed),
+            edited: Choices::split(seed, "removal of people").percent(8),
             warm: Choices::split(seed, "climate").percent(15),
             stores,
             small_core,
