@@ -218,6 +218,18 @@ impl Mail {
             self.tell(&to, &purpose, Fate::Failed(SendFailure::Unreachable));
             return None;
         };
+        if purpose == Purpose::Hello {
+            let same = |letter: &Letter| {
+                letter.greets()
+                    && letter.address == address
+                    && letter.dialect == dialect
+                    && letter.body == body
+            };
+            if let Some(id) = self.greeting(&to, same) {
+                self.prolong(id, give_up_at);
+                return Some(id);
+            }
+        }
         // A question may bring a HELLO of its own.
         let wanted = 1 + usize::from(matches!(purpose, Purpose::Ask { .. } | Purpose::Question));
         if self.letters.len() + wanted > post.config.limits.outgoing {
@@ -282,22 +294,27 @@ impl Mail {
         }
     }
 
-    /// The HELLO that is owed to `to` already.
-    fn greeting(&self, to: &DeviceId) -> Option<SendId> {
-        let greets = |id: &&SendId| self.letters.get(id).is_some_and(Letter::greets);
+    /// The first HELLO of this kind that is owed to `to` already.
+    fn greeting(&self, to: &DeviceId, kind: impl Fn(&Letter) -> bool) -> Option<SendId> {
+        let greets = |id: &&SendId| self.letters.get(id).is_some_and(&kind);
         self.lanes.get(to)?.queue.iter().find(greets).copied()
     }
 
     /// A question waits behind the HELLO that is owed to `to` already, which is then offered until `until` at least.
     /// `false`: there is none.
     fn join_greeting(&mut self, to: &DeviceId, until: Time) -> bool {
-        let Some(id) = self.greeting(to) else { return false };
-        if let Some(hello) = self.letters.get_mut(&id) {
-            self.timers.remove(&(hello.timer(), id));
-            hello.give_up_at = hello.give_up_at.max(until);
-            self.timers.insert((hello.timer(), id));
-        }
+        let Some(id) = self.greeting(to, Letter::greets) else { return false };
+        self.prolong(id, until);
         true
+    }
+
+    /// A letter is offered until `until` at least.
+    fn prolong(&mut self, id: SendId, until: Time) {
+        if let Some(letter) = self.letters.get_mut(&id) {
+            self.timers.remove(&(letter.timer(), id));
+            letter.give_up_at = letter.give_up_at.max(until);
+            self.timers.insert((letter.timer(), id));
+        }
     }
 
     /// Lets the letters of a lane fly that may: to a shell device the first alone; to a bidmesh device all that
@@ -444,7 +461,7 @@ impl Mail {
         }
         self.tell(&letter.to, &letter.purpose, Fate::Failed(why));
         let ungreeted = || post.peers.get(&letter.to).is_some_and(|peer| !peer.greeted);
-        if letter.greets() && ungreeted() && self.greeting(&letter.to).is_none() {
+        if letter.greets() && ungreeted() && self.greeting(&letter.to, Letter::greets).is_none() {
             // Nothing that needs a greeting will get one.
             let Some(lane) = self.lanes.get(&letter.to) else { return };
             let waits = |letter: &Letter| letter.needs_greeting() && letter.state == State::Waiting;

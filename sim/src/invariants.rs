@@ -9,11 +9,12 @@ use std::time::Duration;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::input::Prompts;
 use bidmesh_core::outbox::{Ignored, OutcomeStatus, RunId};
-use bidmesh_core::wire::{Body, Status, Text};
+use bidmesh_core::wire::{Body, Reason, Status, Text};
 use bidmesh_core::{Action, Config, Event, Input, Outbox, Report, Time};
 
 mod bids;
 mod books;
+mod messages;
 mod person;
 mod turns;
 
@@ -40,7 +41,10 @@ pub const RULES: [(&str, &str); 27] = [
     ),
     ("S9", "nothing panics, and what is written can be read back and written again, byte for byte"),
     ("S10", "every collection stays within its limit, and is empty when the mesh is quiet"),
-    ("S11", "an input causes few actions, and nothing goes to an address that a message made up"),
+    (
+        "S11",
+        "an input causes few messages, a stranger's at most one to it, and nothing goes to an address that a message made up",
+    ),
     ("S12", "what is due is done: a deadline lies ahead"),
     ("S13", "the same inputs have the same outputs and lead to the same state"),
     ("S14", "a strict message that was cut off is no message"),
@@ -90,6 +94,9 @@ impl std::fmt::Display for Violation {
         write!(f, "{} does not hold ({line}): {}", self.rule, self.what)
     }
 }
+
+/// So many bidders are a herd.
+const HERD: usize = 50;
 
 /// What has been seen at least once, by name: a campaign in which a mark stays at zero has not tested it.
 pub type Marks = BTreeMap<&'static str, u64>;
@@ -175,12 +182,14 @@ impl Oracle {
     pub fn before(&mut self, node: usize, now: Time, input: &Input) {
         self.views[node].current_bid = None;
         self.views[node].current_question = None;
+        (self.views[node].stranger, self.views[node].says) = (None, false);
         self.views[node].turns.tick(now);
         match input {
             Input::Submit(submission) => {
                 self.views[node].turns.submitted(submission.ticket);
                 self.views[node].tickets.insert(submission.ticket, submission.clone());
             }
+            Input::Say { .. } => self.views[node].says = true,
             Input::Received { source, message: Ok(decoded) } => {
                 // Whoever names an address that is not its own is not believed.
                 let believed = match &decoded.message.body {
@@ -191,6 +200,12 @@ impl Oracle {
                     let from = decoded.message.from.clone();
                     let book = self.views[node].peers.entry(from).or_default();
                     (book.heard_before, book.heard) = (book.heard, Some(now));
+                }
+                let view = &mut self.views[node];
+                let from = &decoded.message.from;
+                view.stranger = (!view.known.contains(from)).then(|| from.clone());
+                if believed && matches!(decoded.message.body, Body::Hello(_) | Body::Discover(_)) {
+                    view.known.insert(from.clone());
                 }
                 self.heard(node, now, &decoded.message);
             }
@@ -220,6 +235,14 @@ impl Oracle {
             Input::SensorsRead(sensors) => self.views[node].sensors = *sensors,
             Input::Pause { during } => self.views[node].paused = during.is_none(),
             Input::Resume => self.views[node].paused = false,
+            Input::PeersEdited(lines) => {
+                // Whom a person takes out is not given anything.
+                let view = &mut self.views[node];
+                view.known.extend(lines.iter().map(|(device, _)| device.clone()));
+                let listed: BTreeSet<&DeviceId> = lines.iter().map(|(device, _)| device).collect();
+                let out = view.peers.iter_mut().filter(|(device, _)| !listed.contains(device));
+                out.for_each(|(_, peer)| peer.failed = Some(now));
+            }
             Input::Reconfigured(config) => {
                 let view = &mut self.views[node];
                 if config.timing.ageing != view.config.timing.ageing {
@@ -245,31 +268,17 @@ impl Oracle {
         for event in &out.events {
             self.noticed(node, now, event);
         }
+        let slept = out.events.iter().any(|event| matches!(event, Event::Slept { .. }));
+        let over = |event: &Event| matches!(event, Event::Finished { status: OutcomeStatus::Expired, .. });
+        if slept && out.events.iter().any(over) {
+            self.mark("a prompt's time ends while its device sleeps");
+        }
         let view = &mut self.views[node];
         view.most_peers = view.most_peers.max(peers);
-        let peers = view.most_peers;
-        let mut by_task: BTreeMap<&str, usize> = BTreeMap::new();
         for action in &out.actions {
             self.acted(node, now, action);
-            if let Action::Send { id, message, .. } = action
-                && let Some(task) = books::task_of(&message.body)
-            {
-                // After sleep many letters are tried again by one wake.
-                let new = !self.views[node].failed_sends.contains(id);
-                *by_task.entry(task).or_default() += usize::from(new);
-                match self.messages.get_mut(task) {
-                    Some(count) => *count += 1,
-                    None => {
-                        self.messages.insert(task.into(), 1);
-                    }
-                }
-            }
         }
-        if let Some((task, count)) = by_task.into_iter().find(|(_, count)| *count > peers + 2) {
-            self.violate("S11", || {
-                format!("one input caused {count} messages of {task}, with {peers} peers")
-            });
-        }
+        self.counted(node, out);
         if !out.events.is_empty() {
             self.views[node].rest_of_tasks(now);
         }
@@ -287,7 +296,13 @@ impl Oracle {
         let view = &self.views[node];
         let id = view.id.clone();
         if let Some((bidder, ..)) = view.current_bid.clone() {
-            let counted = |event: &Event| matches!(event, Event::BidTaken { from, .. } if *from == bidder);
+            // A shell device's bid is none for a prompt that is too long for its processes.
+            let counted = |event: &Event| match event {
+                Event::BidTaken { from, .. } | Event::Refused { from, reason: Reason::TooLong, .. } => {
+                    *from == bidder
+                }
+                _ => false,
+            };
             self.must(out.events.iter().any(counted), "L3", || format!("{id} drops a bid of {bidder}"));
         }
         if let Some(asker) = self.views[node].current_question.clone() {
@@ -373,6 +388,9 @@ impl Oracle {
             Event::BidTaken { task, from } => {
                 self.bids += 1;
                 self.bid_taken(node, now, task, from);
+                if self.views[node].tasks.get(task).is_some_and(|book| book.counted.len() == HERD) {
+                    self.mark("a herd bids");
+                }
             }
             Event::Awarded { task, to, attempt, why } => {
                 if why.contains("by lot") {
@@ -397,7 +415,8 @@ impl Oracle {
                     slow.for_each(|award| award.hedged = true);
                 }
             }
-            Event::AttemptLost { task, device, attempt, .. } => {
+            Event::AttemptLost { task, device, attempt, why } => {
+                self.mark(books::lost(why));
                 // Perhaps by silence: whether it is there is in doubt until it is heard again.
                 self.views[node].peers.entry(device.clone()).or_default().failed = Some(now);
                 if let Some(book) = self.views[node].tasks.get_mut(task) {
@@ -429,7 +448,12 @@ impl Oracle {
             Event::Equivocation { .. } => self.mark("two devices with one id are noticed"),
             Event::RunEnded { status: Status::HandedBack, .. } => self.mark("a run is handed back"),
             Event::RunLost { .. } => self.mark("a run that a crash cut off is reported"),
-            Event::Overloaded { .. } => self.mark("a message is not sent: too many are owed"),
+            Event::Overloaded { .. } => {
+                if self.views[node].most_peers >= HERD {
+                    self.mark("a herd at the limit of letters");
+                }
+                self.mark("a message is not sent: too many are owed");
+            }
             Event::Declined { reason, .. } => self.mark(books::declined(reason)),
             Event::Ignored { from: Some(from), why: Ignored::OldBoot } => {
                 // It was delayed: what it says is of long ago.
@@ -437,7 +461,15 @@ impl Oracle {
                 book.heard = book.heard_before;
                 self.mark(books::ignored(Ignored::OldBoot));
             }
-            Event::Ignored { why, .. } => self.mark(books::ignored(*why)),
+            Event::Ignored { why, .. } => {
+                let view = &self.views[node];
+                let bid = view.current_bid.as_ref().and_then(|(_, bid, _)| bid.task.as_ref());
+                let ended = bid.and_then(|task| view.tasks.get(task)).is_some_and(|task| task.finished > 0);
+                if ended && *why == Ignored::UnknownTask {
+                    self.mark("a bid comes when its task is forgotten");
+                }
+                self.mark(books::ignored(*why));
+            }
             Event::PeerChanged { restarted: true, .. } => self.mark("a peer's restart is noticed"),
             Event::PeerLeft { peer } => {
                 self.views[node].peers.entry(peer.clone()).or_default().failed = Some(now);

@@ -444,13 +444,15 @@ fn cpu_time() -> Duration {
 
 fn speed(sizes: &[usize]) -> ExitCode {
     const LONG: Duration = Duration::from_secs(2);
-    say!("                typed messages, sampled checks    every message as bytes, all checks");
+    say!(
+        "                typed messages, sampled checks    every message as bytes, all checks    every input twice, too"
+    );
     for devices in sizes {
-        let measure = |bytes: bool| {
+        let measure = |bytes: bool, twins: bool| {
             let started = cpu_time();
             let (mut events, mut worlds) = (0, 0_u64);
             while cpu_time().saturating_sub(started) < LONG {
-                let plan = Plan { seed: worlds, bytes, ..bidmesh_sim::scenario::steady(*devices) };
+                let plan = Plan { seed: worlds, bytes, twins, ..bidmesh_sim::scenario::steady(*devices) };
                 let world = World::new(plan, None);
                 events += if bytes { world } else { world.checking_every(sampled(*devices)) }.play().events;
                 worlds += 1;
@@ -458,8 +460,8 @@ fn speed(sizes: &[usize]) -> ExitCode {
             let micros = cpu_time().saturating_sub(started).as_micros().max(1);
             u128::from(events) * 1_000_000 / micros
         };
-        let (typed, bytes) = (measure(false), measure(true));
-        say!("{devices:>6} devices: {typed:>20} events/s {bytes:>26} events/s");
+        let (typed, bytes, twice) = (measure(false, false), measure(true, false), measure(true, true));
+        say!("{devices:>6} devices: {typed:>20} events/s {bytes:>26} events/s {twice:>17} events/s");
     }
     ExitCode::SUCCESS
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::world::HEARTBEATS_AMONG;
 use crate::world::fault::{Fault, Faults};
-use crate::world::plan::{Ask, HEARTBEATS_AMONG, Plan, Size, Without};
+use crate::world::plan::{Anew, Ask, Plan, Size, Without};
 
 /// A story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Scenario {
         if self.devices > HEARTBEATS_AMONG {
             config.detection.heartbeat = Duration::ZERO;
         }
-        plan.config = config;
+        (plan.config, plan.anew, plan.edited) = (config, Anew::Nobodys, false);
         plan.varied.all_able = true;
         plan.storm = Duration::from_secs(60);
         let spread = if self.name == "two-orchestrators" { 0 } else { 4 };

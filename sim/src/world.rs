@@ -21,6 +21,7 @@ use crate::page::{Mark, Page};
 mod acts;
 pub mod choices;
 pub mod clock;
+mod edits;
 pub mod fault;
 mod heard;
 mod liar;
@@ -28,6 +29,7 @@ pub mod link;
 pub mod phone;
 pub mod plan;
 mod queue;
+mod settings;
 pub mod shell;
 mod shells;
 mod storm;
@@ -35,6 +37,7 @@ pub mod subject;
 mod trace;
 mod verdict;
 
+pub(crate) use settings::HEARTBEATS_AMONG;
 pub(crate) use subject::expected_prompt;
 
 use choices::Choices;
@@ -42,7 +45,7 @@ use clock::Clock;
 use fault::{Fault, Faults};
 use link::Links;
 use phone::Phone;
-use plan::{Ask, Plan};
+use plan::{Anew, Ask, Plan};
 use queue::Queue;
 use shell::Shell;
 pub use subject::{Defect, Subject};
@@ -122,6 +125,8 @@ enum Happens {
     ShellDone(usize, u64, Box<shells::Job>),
     /// A person of a shell device asks.
     ShellAsks(usize),
+    /// A person takes a device out of another's peers.txt, or writes it in again.
+    Edits(usize, Option<usize>),
 }
 
 /// A world.
@@ -305,6 +310,7 @@ impl World {
                 | Happens::Strike(_)
                 | Happens::Falls(..)
                 | Happens::Sensors(_)
+                | Happens::Edits(..)
                 | Happens::ShellAsks(_) => true,
                 _ => false,
             };
@@ -374,13 +380,13 @@ impl World {
             // Drawn in any case: what follows stays as it is.
             let available = topology.percent(85) || self.plan.varied.all_able;
             let address = address(number, 0);
-            self.oracle.join(id.clone(), self.plan.config.clone(), stores);
+            self.oracle.join(id.clone(), self.config(number), stores);
             let device = self.device(number, &id, address, 0, Restored::default());
             self.nodes.push(Node {
                 id,
                 address,
                 moves: 0,
-                subject: Subject::new(device, self.defect),
+                subject: Subject::new(device, &self.config(number), self.defect),
                 boot: 0,
                 power: Power::On,
                 clock: Clock::new(Duration::ZERO),
@@ -408,6 +414,11 @@ impl World {
             self.shells.push(shell);
         }
         self.afflict(&mut topology);
+        match self.plan.anew {
+            Anew::Nobodys => {}
+            Anew::Everybodys => self.oracle.mark("settings are drawn anew"),
+            Anew::Each => self.oracle.mark("every device has settings of its own"),
+        }
         for node in 0..self.nodes.len() {
             self.begin(node);
         }
@@ -444,9 +455,9 @@ impl World {
             self.oracle.rename(last, id.clone());
             self.oracle.doubled = true;
             let device = self.device(last, &id, place, 0, Restored::default());
+            let subject = Subject::new(device, &self.config(last), self.defect);
             let node = &mut self.nodes[last];
-            (node.id, node.doubles) = (id, Some(first));
-            node.subject = Subject::new(device, self.defect);
+            (node.id, node.doubles, node.subject) = (id, Some(first), subject);
         }
     }
 
@@ -457,8 +468,22 @@ impl World {
         Device::new(me, Seed::from(secret), self.config(number), restored)
     }
 
-    fn config(&self, _number: usize) -> Config {
-        self.plan.config.clone()
+    /// The settings of a device.
+    fn config(&self, number: usize) -> Config {
+        let mut config = self.plan.config.clone();
+        let own = match self.plan.anew {
+            Anew::Nobodys => return config,
+            Anew::Everybodys => 0,
+            Anew::Each => 1 + number as u64,
+        };
+        let seed = self.plan.seed ^ own.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        settings::anew(&mut Choices::split(seed, "own settings"), &mut config);
+        config
+    }
+
+    /// Whether a device may be set to take on so little, or to wait so long, that nothing can be promised of it.
+    fn oddly_set(&self) -> bool {
+        self.faults.has(Fault::OddSettings) || self.plan.anew != Anew::Nobodys
     }
 
     /// The first inputs of a start.
@@ -542,6 +567,7 @@ impl World {
             Happens::FallSilent => self.fall_silent(),
             Happens::ShellDone(shell, boot, job) => self.shell_done(shell, boot, *job),
             Happens::ShellAsks(shell) => self.shell_asks(shell),
+            Happens::Edits(node, without) => self.edits(node, without),
         }
     }
 
@@ -584,6 +610,7 @@ impl World {
         if !self.is_on(node) || boot.is_some_and(|boot| boot != it.boot) {
             return;
         }
+        // As the driver: nothing is said of a run after its end, so nobody here ever meets `Ignored::UnknownRun`.
         let nobody_cares = match &input {
             Input::Delivered { send } | Input::SendFailed { send, .. } => it.abandoned.contains(send),
             Input::Generated { run, .. } => it.stopped.contains(run) || !it.runs.contains_key(run),
@@ -647,35 +674,6 @@ impl World {
         out.actions = actions;
         self.out = out;
         self.set_alarm(node);
-    }
-
-    /// S10, S12, and what the device says of itself.
-    fn inspect(&mut self, node: usize) {
-        let it = &self.nodes[node];
-        it.subject.device().check();
-        for usage in it.subject.device().usage() {
-            let peak = self.peaks.entry(usage.what).or_default();
-            if usage.size > peak.0 {
-                *peak = (usage.size, usage.limit);
-            }
-            // A question to a device that was not greeted puts a HELLO before itself, on top of the limit.
-            let greetings = if usage.what == "outgoing" { self.nodes.len() + self.shells.len() } else { 0 };
-            // What an earlier start accepted is taken up again, also where outcomes could not be written.
-            let taken_up = usage.what == "tasks" && it.boot > 0 && it.store.is_some();
-            if usage.size > usage.limit + greetings && !taken_up {
-                self.oracle.violate("S10", || {
-                    format!("{}: {} are {} of {}", it.id, usage.what, usage.size, usage.limit)
-                });
-            }
-        }
-        // What the store kept waits for what a device knows of itself.
-        if let Some((due, why)) = it.subject.deadline()
-            && due <= it.latest
-            && !it.subject.device().has_past()
-        {
-            self.oracle
-                .violate("S12", || format!("{}: {why}, due at {due}, is not done at {}", it.id, it.latest));
-        }
     }
 
     /// The first rule that did not hold.

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use bidmesh_sim::campaign::{self, Swarm};
+use bidmesh_sim::invariants::RULES;
 use bidmesh_sim::known_seeds;
+use bidmesh_sim::report::EXPECTED;
 use bidmesh_sim::scenario::{SCENARIOS, Scenario};
 use bidmesh_sim::world::fault::Fault;
 use bidmesh_sim::world::plan::{Size, Without};
@@ -102,6 +104,24 @@ fn planted_defects_are_found() {
     for defect in Defect::ALL {
         let (seed, violation) = campaign::find(*defect, 1_000).unwrap();
         assert!(defect.rules().contains(&violation.rule), "{defect:?} at seed {seed}: {violation}");
+    }
+}
+
+#[test]
+fn every_rule_has_a_planted_defect_that_it_finds() {
+    for (rule, words) in RULES {
+        let planted = Defect::ALL.iter().any(|defect| defect.rules().contains(&rule));
+        assert!(planted, "{rule} may never fail: {words}");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_run_after_its_end() {
+    let unknown = "ignored: unknown run";
+    assert!(!EXPECTED.contains(&unknown), "only a defect of an executor's adapter could cause it");
+    for seed in 0..100 {
+        let summary = campaign::play(seed, Size::Drawn, &Without::default(), None);
+        assert_eq!(summary.marks.get(unknown), None, "seed {seed}");
     }
 }
 

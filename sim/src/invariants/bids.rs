@@ -37,6 +37,16 @@ impl Oracle {
                 peer.full = reject.reason.is_load().then_some(now).or(peer.full);
                 view.release(&reject.award, from);
             }
+            Body::Task(order) => {
+                let award = order.award.as_ref().map_or("", AwardId::as_str);
+                view.works.insert((from.clone(), format!("{award} {}", order.prompt)));
+            }
+            Body::Cancel(award) => {
+                view.works.insert((from.clone(), award.as_str().into()));
+            }
+            Body::SlmPrompt(prompt) => {
+                view.works.insert((from.clone(), prompt.to_string()));
+            }
             Body::Result(result) => {
                 if let Some(award) = &result.award {
                     let task = task_of(&message.body).unwrap_or_default();
@@ -94,7 +104,12 @@ impl Oracle {
     pub(super) fn persisted(&mut self, node: usize, record: &Record) {
         if let Record::Award { award, device, .. } = record {
             self.awards.insert(award.as_str().into());
-            self.views[node].held.insert(award.clone(), device.clone());
+            let view = &mut self.views[node];
+            view.held.insert(award.clone(), device.clone());
+            if *device == view.id {
+                // It reaches this device without a message.
+                view.works.insert((device.clone(), award.as_str().into()));
+            }
         }
     }
 
@@ -225,9 +240,10 @@ impl View {
         let Some(peer) = self.peers.get(device) else { return false };
         let Some((at, capacity)) = peer.capacity else { return false };
         let held = self.held_by(device);
-        // No penalty outlives this.
-        let long_ago =
-            |moment: Option<Time>| moment.is_none_or(|moment| now.since(moment) > Duration::from_secs(600));
+        // No penalty outlives this: pauses between tries grow to sixteen times the first.
+        let timing = &self.config.timing;
+        let penalty = Duration::from_secs(600).max(timing.belief).max(timing.retry_high * 17);
+        let long_ago = |moment: Option<Time>| moment.is_none_or(|moment| now.since(moment) > penalty);
         let others = usize::from(capacity.running.saturating_sub(capacity.yours));
         now.since(at) < self.config.timing.belief
             && !peer.cut

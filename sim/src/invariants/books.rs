@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::{Prompts, Sensors, Written};
-use bidmesh_core::outbox::{Ignored, Outcome, RunId, SendId};
+use bidmesh_core::outbox::{Ignored, Outcome, Refusal, RunId, SendId};
 use bidmesh_core::policy::Policy;
 use bidmesh_core::wire::{Bid, Body, Capacity, Reason, Text};
 use bidmesh_core::{Config, Submission, Time};
@@ -25,6 +25,8 @@ pub struct View {
     pub tickets: BTreeMap<u64, Submission>,
     /// Submissions that were admitted or refused.
     pub answered: BTreeSet<u64>,
+    /// Those refused although, by these books, there was no reason to.
+    pub refused: BTreeMap<u64, Refusal>,
     /// Its tasks.
     pub tasks: BTreeMap<TaskId, Task>,
     /// What it has heard of others.
@@ -37,6 +39,14 @@ pub struct View {
     pub(super) sends: BTreeMap<SendId, DeviceId>,
     /// Letters that were offered before and failed: another try of one is nothing new.
     pub(super) failed_sends: BTreeSet<SendId>,
+    /// Whom it may know: written down by a person, or introduced.
+    pub known: BTreeSet<DeviceId>,
+    /// Whose message it is being handed, if it cannot know that device.
+    pub(super) stranger: Option<DeviceId>,
+    /// It is being told what a person says to another device.
+    pub(super) says: bool,
+    /// What was awarded to it, or called off there, in all starts.
+    pub works: BTreeSet<(DeviceId, String)>,
     /// The most peers that it knew: letters to those who were removed since may still be on their way.
     pub(super) most_peers: usize,
     /// What it began to run in this start.
@@ -57,6 +67,10 @@ pub struct View {
     pub(super) paused: bool,
     /// When it woke from sleep last.
     pub(super) woke: Option<Time>,
+    /// Earlier starts of it.
+    pub(super) starts: u32,
+    /// Awards whose end it told, with the start and the letter that told it first.
+    pub(super) ends_told: BTreeMap<AwardId, (u32, SendId)>,
     /// Whose turn it is.
     pub(super) turns: Turns,
 }
@@ -146,12 +160,17 @@ impl View {
             stores,
             tickets: BTreeMap::new(),
             answered: BTreeSet::new(),
+            refused: BTreeMap::new(),
             tasks: BTreeMap::new(),
             peers: BTreeMap::new(),
             current_bid: None,
             current_question: None,
             sends: BTreeMap::new(),
             failed_sends: BTreeSet::new(),
+            known: BTreeSet::new(),
+            stranger: None,
+            says: false,
+            works: BTreeSet::new(),
             most_peers: 0,
             begun: BTreeSet::new(),
             runs: BTreeMap::new(),
@@ -162,6 +181,8 @@ impl View {
             results: BTreeSet::new(),
             paused: false,
             woke: None,
+            starts: 0,
+            ends_told: BTreeMap::new(),
             turns: Turns::default(),
         }
     }
@@ -191,10 +212,13 @@ impl View {
         self.lost += self.tickets.keys().filter(|ticket| !self.answered.contains(*ticket)).count() as u64;
         self.tickets.clear();
         self.answered.clear();
+        self.refused.clear();
         self.peers.clear();
         (self.sensors, self.able, self.paused, self.woke) = (Sensors::default(), false, false, None);
         self.results.clear();
         self.turns.restart();
+        self.starts += 1;
+        self.known.clear();
         self.sends.clear();
         self.failed_sends.clear();
         self.begun.clear();
@@ -219,6 +243,24 @@ impl View {
             task.counted.clear();
             task.active_since = None;
             task.collecting = false;
+        }
+    }
+
+    /// Whether its own settings explain that it takes nothing more in: the queue is full, or its client's share of it. What
+    /// is not answered yet counts as well.
+    pub(super) fn explains(&self, why: Refusal, refused: u64) -> bool {
+        let limits = &self.config.limits;
+        let waiting = self.tickets.keys().filter(|t| **t != refused && !self.answered.contains(*t)).count();
+        let open = self.tasks.values().filter(|task| task.finished == 0 && !task.lost).count() + waiting;
+        match why {
+            Refusal::QueueFull => open >= limits.tasks,
+            Refusal::ClientFull => open >= limits.tasks_per_client,
+            Refusal::PromptTooLong => self.tickets.get(&refused).is_some_and(|submission| {
+                let Prompts { base, npu, cpu } = &submission.prompts;
+                let longest = [Some(base), npu.as_ref(), cpu.as_ref()].into_iter().flatten().map(|p| p.len());
+                longest.max() > Some(limits.prompt_bytes)
+            }),
+            _ => false,
         }
     }
 
@@ -338,7 +380,40 @@ pub(super) const fn declined(reason: &Reason) -> &'static str {
         Reason::Cancelled => "declined: cancelled before",
         Reason::Unknown => "declined: unknown award",
         Reason::TooLong => "declined: too long",
+        Reason::UnknownTaskType => "declined: another type of task",
         _ => "declined: another reason",
+    }
+}
+
+/// Why an attempt was lost, by the words of the event.
+pub(super) fn lost(why: &str) -> &'static str {
+    let begins = |words: &str| why.starts_with(words);
+    if begins("read the task but did not accept") {
+        "an attempt is lost: not accepted"
+    } else if begins("went silent") {
+        "an attempt is lost: silence"
+    } else if begins("gave no answer in time") {
+        "an attempt is lost: no result in time"
+    } else if begins("ran longer than allowed") {
+        "an attempt is lost: it ran too long"
+    } else if begins("answers other messages") {
+        "an attempt is lost: a shell device listens again"
+    } else if why.ends_with(Reason::Unknown.words()) {
+        "an attempt is lost: its worker knows nothing of it"
+    } else if begins("rejected the award") {
+        "an attempt is lost: rejected"
+    } else if begins("handed the task back") {
+        "an attempt is lost: handed back"
+    } else if begins("failed: ") {
+        "an attempt is lost: the executor failed"
+    } else if begins("was not given it") {
+        "an attempt is lost: the award could not be written"
+    } else if begins("stopped the task") {
+        "an attempt is lost: stopped"
+    } else if begins("was not tried") {
+        "an attempt is lost: no room among the letters"
+    } else {
+        "an attempt is lost: its prompt did not arrive"
     }
 }
 

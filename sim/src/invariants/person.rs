@@ -2,21 +2,26 @@
 
 use std::time::Duration;
 
-use bidmesh_core::id::TaskId;
-use bidmesh_core::outbox::{Outcome, OutcomeStatus};
-use bidmesh_core::wire::{Body, TaskOrder, Text};
+use bidmesh_core::id::{AwardId, DeviceId, TaskId};
+use bidmesh_core::outbox::{Outcome, OutcomeStatus, SendId};
+use bidmesh_core::wire::{Body, Reason, TaskOrder, TaskResult, Text};
 use bidmesh_core::{Action, Report, Time};
 
 use super::Oracle;
-use super::books::Task;
+use super::books::{self, Peer, Task};
 use crate::world::expected_prompt;
 
 impl Oracle {
     pub(super) fn acted(&mut self, node: usize, now: Time, action: &Action) {
         match action {
             Action::Send { id, device, message, .. } => {
-                if let Body::Task(order) = &message.body {
-                    self.tasked(node, order);
+                match &message.body {
+                    Body::Task(order) => self.tasked(node, order),
+                    Body::Reject(reject) if reject.reason == Reason::Unknown => {
+                        self.mark(books::declined(&reject.reason));
+                    }
+                    Body::Result(TaskResult { award: Some(award), .. }) => self.told_end(node, *id, award),
+                    _ => {}
                 }
                 self.views[node].sends.insert(*id, device.clone());
             }
@@ -26,6 +31,18 @@ impl Oracle {
             Action::Run { run, label, prompt, limit, .. } => self.begins(node, *run, label, prompt, *limit),
             Action::Report(report) => self.reported(node, now, report),
             _ => {}
+        }
+    }
+
+    /// A worker tells how an award ended, perhaps not for the first time.
+    fn told_end(&mut self, node: usize, letter: SendId, award: &AwardId) {
+        let view = &mut self.views[node];
+        let this = (view.starts, letter);
+        let first = *view.ends_told.entry(award.clone()).or_insert(this);
+        if first.0 != this.0 {
+            self.mark("a RESULT of an earlier start is offered again");
+        } else if first != this {
+            self.mark("a RESULT is offered again");
         }
     }
 
@@ -66,11 +83,16 @@ impl Oracle {
             // Told before what follows from it.
             Report::Admitted { .. } => {}
             Report::Refused { ticket, why, .. } => {
-                self.views[node].answered.insert(*ticket);
+                let view = &mut self.views[node];
+                if !view.explains(*why, *ticket) {
+                    view.refused.insert(*ticket, *why);
+                }
+                view.answered.insert(*ticket);
                 self.mark(match why {
                     bidmesh_core::outbox::Refusal::QueueFull => "a submission is refused: queue full",
                     bidmesh_core::outbox::Refusal::ClientFull => "a submission is refused: client full",
                     bidmesh_core::outbox::Refusal::NotDurable => "a submission is refused: not durable",
+                    bidmesh_core::outbox::Refusal::PromptTooLong => "a submission is refused: too long",
                     _ => "a submission is refused for another reason",
                 });
             }
@@ -159,7 +181,7 @@ impl Oracle {
         self.remark(&book, device);
     }
 
-    fn remark(&mut self, book: &Task, device: &bidmesh_core::id::DeviceId) {
+    fn remark(&mut self, book: &Task, device: &DeviceId) {
         if book.awards.len() > 1 {
             self.mark("a task is answered after a lost attempt");
         }
@@ -185,6 +207,13 @@ impl Oracle {
         let bound = book.bound(&view.config);
         let last = status == OutcomeStatus::Completed && book.accepted == view.config.limits.attempts;
         let last = last && view.config.limits.attempts > 1;
+        let spent = status == OutcomeStatus::Failed && book.accepted >= view.config.limits.attempts;
+        let untried = |device: &DeviceId| book.awards.iter().all(|award| award.device != *device);
+        let heard = |peer: &Peer| {
+            let lately = peer.heard.is_some_and(|at| now.since(at) < Duration::from_secs(10));
+            lately && peer.failed < peer.heard
+        };
+        let healthy = view.peers.iter().any(|(device, peer)| heard(peer) && untried(device));
         self.must(finished == 1, "S1", || format!("{task} ends {finished} times"));
         if !excused {
             let share = active.as_micros().saturating_mul(1_000_000) / bound.as_micros().max(1);
@@ -193,6 +222,9 @@ impl Oracle {
         }
         if last {
             self.mark("success on the last attempt");
+        }
+        if spent && healthy {
+            self.mark("the attempts of a task are used up, and a healthy device is left");
         }
     }
 

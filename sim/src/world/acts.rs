@@ -137,7 +137,7 @@ impl World {
         let source = self.nodes[node].address;
         if self.plan.bytes || passage.cut.is_some() {
             let Some(bytes) = self.written_out(&message, dialect) else { return };
-            let bytes = self.cut_off(&message.body, bytes, passage.cut, dialect);
+            let bytes = self.cut_off(target, &message.body, bytes, passage.cut, dialect);
             for at in &passage.arrives {
                 self.later(*at, Happens::Bytes(target, source, bytes.clone()));
             }
@@ -175,7 +175,14 @@ impl World {
     }
 
     /// S14: a strict message that is cut off is none.
-    fn cut_off(&mut self, body: &Body, mut bytes: Vec<u8>, cut: Option<u64>, dialect: Dialect) -> Vec<u8> {
+    fn cut_off(
+        &mut self,
+        target: usize,
+        body: &Body,
+        mut bytes: Vec<u8>,
+        cut: Option<u64>,
+        dialect: Dialect,
+    ) -> Vec<u8> {
         let Some(thousandths) = cut else { return bytes };
         let whole = bytes.len().saturating_sub(1) as u64;
         bytes.truncate(usize::try_from(whole * thousandths / 1000).unwrap_or(0));
@@ -188,7 +195,7 @@ impl World {
                 | Body::SlmResult(_)
                 | Body::Unknown { .. }
         );
-        if !bare && !dialect.is_shell() && decode(&bytes, &WireLimits::default()).is_ok() {
+        if !bare && !dialect.is_shell() && self.nodes[target].subject.read(&bytes).is_ok() {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             self.oracle.violate("S14", || format!("cut off and still a message: {text}"));
         }
@@ -198,7 +205,7 @@ impl World {
     /// Bytes arrived.
     pub(super) fn read(&mut self, node: usize, source: std::net::SocketAddr, bytes: &[u8]) {
         if self.is_on(node) {
-            let message = decode(bytes, &WireLimits::default());
+            let message = self.nodes[node].subject.read(bytes);
             self.feed(node, Input::Received { source, message });
         }
     }

@@ -6,11 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use bidmesh_core::Config;
-use bidmesh_core::config::{Admit, AtLimit, Detection};
-use bidmesh_core::policy::Policy;
 
 use super::choices::Choices;
 use super::fault::{Fault, Faults};
+use super::settings;
 
 /// How large a world may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +33,28 @@ pub struct Without {
     pub shells: bool,
     /// Events of the storm that do not happen, by number ([`World::optional`](super::World::optional)).
     pub events: BTreeSet<u64>,
+}
+
+/// Whose settings are drawn anew, each within the bounds that a person may choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anew {
+    /// Nobody's.
+    Nobodys,
+    /// Those of all devices, the same for each.
+    Everybodys,
+    /// Each device's, for itself.
+    Each,
+}
+
+impl Anew {
+    fn draw(seed: u64) -> Self {
+        // A stream of such a name leaves the worlds of `sim/seeds.txt` as they were.
+        match Choices::split(seed, "edits of all").below(100) {
+            0..6 => Self::Everybodys,
+            6..14 => Self::Each,
+            _ => Self::Nobodys,
+        }
+    }
 }
 
 /// One prompt of the workload.
@@ -86,8 +107,12 @@ pub struct Plan {
     pub bytes: bool,
     /// Every input is handled twice, side by side.
     pub twins: bool,
-    /// Settings of all devices.
+    /// Settings of all devices, before anything of them is drawn anew.
     pub config: Config,
+    /// Which of them are drawn anew, by how many.
+    pub anew: Anew,
+    /// People take devices out of peers.txt, and write them in again.
+    pub edited: bool,
     /// Devices get warm.
     pub warm: bool,
     /// Percent of devices with a store.
@@ -145,11 +170,7 @@ impl Plan {
             .into_iter()
             .filter(|ask| !without.tasks.contains(&ask.number))
             .collect();
-        let mut config = settings(&mut Choices::split(seed, "settings"), faults.has(Fault::OddSettings));
-        let mut detection = Choices::split(seed, "detection");
-        resting(&mut Choices::split(seed, "politeness"), &mut config);
-        config.timing.hedge = Duration::from_secs(Choices::split(seed, "hedging").pick([0, 0, 0, 1, 4]));
-        config.detection = detecting(&mut detection, faults.has(Fault::OddSettings), devices);
+        let config = settings::draw(seed, faults.has(Fault::OddSettings), devices);
         Self {
             seed,
             devices,
@@ -161,6 +182,8 @@ impl Plan {
             // Twice the memory and time: for small worlds.
             twins: twins && devices <= 24,
             config,
+            anew: Anew::draw(seed),
+            edited: Choices::split(seed, "removal of people").percent(8),
             warm: Choices::split(seed, "climate").percent(15),
             stores,
             small_core,
@@ -204,70 +227,6 @@ fn together(choices: &mut Choices, spread: u64, asks: &mut Vec<Ask>) {
     }
 }
 
-/// The settings of all devices: the defaults, or extremes of them.
-fn settings(choices: &mut Choices, odd: bool) -> Config {
-    let mut config = Config::default();
-    config.work.slots = choices.pick([1, 1, 2, 4]);
-    config.limits.decisions = 8;
-    config.prompt_in_bid_request = choices.percent(10);
-    if choices.percent(20) {
-        config.policy = Policy::Weighted;
-    }
-    if !odd {
-        return config;
-    }
-    let s = Duration::from_secs;
-    config.admit = choices.pick([Admit::Hello, Admit::Hello, Admit::Listed, Admit::Any]);
-    config.timing.bid_deadline = choices.pick([s(3), s(10), s(60)]);
-    config.timing.patience = choices.pick([Duration::ZERO, s(1), s(5)]);
-    config.timing.busy_pause = choices.pick([Duration::ZERO, s(2), s(20)]);
-    config.timing.result_timeout = choices.pick([s(5), s(60), s(300)]);
-    config.timing.run_limit = choices.pick([s(60), s(600), s(1800)]);
-    config.timing.belief = choices.pick([Duration::ZERO, s(5), s(30)]);
-    config.timing.progress_interval = choices.pick([Duration::ZERO, Duration::from_millis(100), s(5)]);
-    config.timing.ageing = choices.pick([Duration::ZERO, s(30), s(3600)]);
-    config.limits.attempts = choices.pick([1, 2, 3, 10]);
-    config.limits.auctions = choices.pick([1, 5, 20]);
-    config.limits.tasks = choices.pick([2, 20, 10_000]);
-    config.limits.tasks_per_client = choices.pick([1, 5, 8_000]);
-    config.limits.closed_tasks = choices.pick([1, 4, 1024]);
-    config.limits.tombstones = choices.pick([1, 16, 4096]);
-    config.limits.kept_results = choices.pick([1, 3, 64]);
-    config.limits.outgoing = choices.pick([8, 64, 4096]);
-    config.limits.pieces = choices.pick([1, 64]);
-    config.limits.output_bytes = choices.pick([64, 4096, 1 << 20]);
-    config.limits.decision_lines = choices.pick([1, 1024]);
-    config
-}
-
-/// When devices rest besides what everybody does: in a fifth of the worlds outside hours of their own.
-fn resting(choices: &mut Choices, config: &mut Config) {
-    if choices.percent(20) {
-        let hours = choices.pick(["22:00-06:00", "08:00-12:00, 13:00-18:00"]);
-        config.work.hours = hours.parse().unwrap_or_default();
-    }
-    if choices.percent(50) {
-        config.work.at_limit = AtLimit::HandBack;
-    }
-}
-
-/// Devices that give each other signs of life: among more those would be most of what happens.
-pub(crate) const HEARTBEATS_AMONG: usize = 24;
-
-/// How deaths are noticed: in a quarter of the worlds by heartbeats, too.
-fn detecting(choices: &mut Choices, odd: bool, devices: usize) -> Detection {
-    let s = Duration::from_secs;
-    let mut detection = Detection::default();
-    let heartbeat = choices.pick([0, 0, 0, 0, 0, 0, 10, 30]);
-    detection.heartbeat = if devices <= HEARTBEATS_AMONG { s(heartbeat) } else { Duration::ZERO };
-    if odd {
-        (detection.suspect, detection.gone) = choices.pick([(1, 1), (1, 12), (5, 10), (12, 12)]);
-        detection.unreachable = choices.pick([Duration::ZERO, s(1), s(120)]);
-        detection.damping = choices.pick([Duration::ZERO, s(1), s(120), s(3600)]);
-    }
-    detection
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -282,7 +241,7 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "slots {}, policy {}, heartbeats {}, {} % with a store, {} core after the storm",
+            "slots {}, policy {}, heartbeats {}, {} % with a store, {} core after the storm{}",
             self.config.work.slots,
             self.config.policy,
             match self.config.detection.heartbeat.as_secs() {
@@ -291,6 +250,11 @@ impl fmt::Display for Plan {
             },
             self.stores,
             if self.small_core { "a small" } else { "a whole" },
+            match self.anew {
+                Anew::Nobodys => "",
+                Anew::Everybodys => ", settings drawn anew",
+                Anew::Each => ", settings drawn anew for each device",
+            },
         )?;
         let armed: Vec<String> =
             self.faults.armed().map(|x| format!("{} {} %", x.number(), self.faults.rate(x))).collect();

@@ -73,6 +73,7 @@ impl World {
                 self.later(at, Happens::ShellAsks(shell));
             }
         }
+        self.plan_edits(storm);
         self.later(self.plan.storm, Happens::Heal);
     }
 
@@ -426,8 +427,9 @@ impl World {
         let restored = it.store.as_mut().map(|store| restored(store, now)).unwrap_or_default();
         let (id, at) = (it.id.clone(), it.address);
         let device = self.device(node, &id, at, boot, restored);
+        let subject = Subject::new(device, &self.config(node), self.defect);
         let it = &mut self.nodes[node];
-        it.subject = Subject::new(device, self.defect);
+        it.subject = subject;
         (it.boot, it.power, it.clock, it.latest, it.wake) =
             (boot, Power::On, Clock::new(now), Time::ZERO, None);
         it.runs.clear();
@@ -529,7 +531,7 @@ impl World {
     /// L9: everybody who gives signs of life knows who is there.
     fn judge_detection(&mut self) {
         let detection = self.plan.config.detection;
-        let odd = self.faults.has(Fault::OddSettings) || self.faults.has(Fault::BookFlooded);
+        let odd = self.oddly_set() || self.faults.has(Fault::BookFlooded);
         if detection.heartbeat.is_zero() || odd || self.oracle.doubled {
             return;
         }

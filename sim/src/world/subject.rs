@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bidmesh_core::config::Limits;
 use bidmesh_core::id::{AwardId, DeviceId, TaskId};
 use bidmesh_core::input::Prompts;
 use bidmesh_core::load::Load;
-use bidmesh_core::outbox::SendId;
-use bidmesh_core::wire::{Bid, Body, Dialect, Message, Text};
-use bidmesh_core::{Action, Device, Event, Input, Outbox, Report, Time};
+use bidmesh_core::outbox::{Refusal, SendId};
+use bidmesh_core::wire::{
+    Bid, Body, DecodeError, Decoded, Dialect, Message, Progress, Text, WireLimits, decode,
+};
+use bidmesh_core::{Action, Config, Device, Event, Input, Outbox, Report, Submission, Time};
 
 macro_rules! defects {
     ($($defect:ident $name:literal $words:literal $($rule:literal)+),+ $(,)?) => {
@@ -60,6 +63,7 @@ defects! {
     OutputCut "output-cut" "the last character of an answer is lost" "S2",
     SendsWhereTold "sends-where-told" "an answer goes to an address that a message made up" "S11",
     Chatter "chatter" "each question is sent a dozen times" "S11",
+    Greets "greets" "each HELLO is sent a dozen times" "S11",
     Spins "spins" "a deadline stays in the past" "S12",
     Draws "draws" "a bid holds a number that is drawn anew each time" "S13",
     DeafWhileBusy "deaf-while-busy" "a device that runs a prompt answers no question" "L8",
@@ -72,6 +76,11 @@ defects! {
     AnyWorkAnswers "any-work-answers" "a RESULT without an id counts for an award that its device was given" "S8",
     EverAble "ever-able" "a worker does not hear that its executor is gone" "S19",
     EchoForgotten "echo-forgotten" "a TASK for a shell's echo is written as it is" "S2",
+    Unescaped "unescaped" "text of an answer is put into a message as it is" "S9",
+    Hoards "hoards" "ten times as much is remembered as configured" "S10",
+    MendsCuts "mends-cuts" "a message that was cut off is closed and believed" "S14",
+    SaysItAgain "says-it-again" "a bid is sent four times, to be sure" "L6",
+    QueueLeaks "queue-leaks" "the place of a prompt in the queue is not given back when it ends" "L2",
     OneClient "one-client" "whoever submits counts as the same client" "L10",
 }
 
@@ -110,11 +119,18 @@ struct Planted {
     heartbeats: BTreeMap<DeviceId, u32>,
     running: bool,
     ran: bool,
+    /// Prompts that ended.
+    ended: u32,
 }
 
 impl Subject {
     /// The device, with the defect if there is one.
-    pub fn new(device: Device, defect: Option<Defect>) -> Self {
+    pub fn new(mut device: Device, config: &Config, defect: Option<Defect>) -> Self {
+        if defect == Some(Defect::Hoards) {
+            let mut config = config.clone();
+            hoard(&mut config.limits);
+            device.handle(Time::ZERO, Input::Reconfigured(Box::new(config)), &mut Outbox::default());
+        }
         let planted = defect.map(|defect| {
             Box::new(Planted {
                 defect,
@@ -129,15 +145,33 @@ impl Subject {
                 heartbeats: BTreeMap::new(),
                 running: false,
                 ran: false,
+                ended: 0,
             })
         });
         Self { device, planted }
+    }
+
+    /// As [`decode`].
+    ///
+    /// # Errors
+    /// If it is no message.
+    pub fn read(&self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        let message = decode(bytes, &WireLimits::default());
+        match &self.planted {
+            Some(planted) if planted.defect == Defect::MendsCuts => {
+                message.or_else(|why| decode(&closed(bytes), &WireLimits::default()).map_err(|_| why))
+            }
+            _ => message,
+        }
     }
 
     /// As [`Device::handle`].
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox) {
         let Some(planted) = &mut self.planted else { return self.device.handle(now, input, out) };
         let mut input = input;
+        if let Some(refused) = planted.turns_away(&input) {
+            return out.actions.push(Action::Report(refused));
+        }
         if !planted.spoil_input(&mut input) {
             return;
         }
@@ -162,7 +196,23 @@ impl Subject {
     }
 }
 
+/// How many places the queue of [`Defect::QueueLeaks`] has.
+const QUEUE: u32 = 4;
+
 impl Planted {
+    /// What becomes of a prompt that the device does not see at all.
+    fn turns_away(&self, input: &Input) -> Option<Report> {
+        match input {
+            Input::Submit(Submission { ticket, .. })
+                if self.defect == Defect::QueueLeaks && self.ended >= QUEUE =>
+            {
+                let why = Refusal::QueueFull;
+                Some(Report::Refused { ticket: *ticket, why, retry_after_ms: None })
+            }
+            _ => None,
+        }
+    }
+
     /// `false`: the device does not see it at all.
     fn spoil_input(&mut self, input: &mut Input) -> bool {
         match input {
@@ -178,6 +228,7 @@ impl Planted {
             }
             Input::ExecutorChanged(executor) if self.defect == Defect::EverAble => executor.available = true,
             Input::Cancel { .. } => return self.defect != Defect::CancelIgnored,
+            Input::Reconfigured(config) if self.defect == Defect::Hoards => hoard(&mut config.limits),
             Input::Received { message: Ok(decoded), .. } => return self.spoil_message(&mut decoded.message),
             _ => {}
         }
@@ -246,6 +297,7 @@ impl Planted {
         for event in &mut out.events {
             match event {
                 Event::RunStarted { label, .. } => *label = unmarked(label).into(),
+                Event::Finished { .. } => self.ended += 1,
                 Event::Awarded { attempt, .. } if self.defect == Defect::NumberedAnew => *attempt = 1,
                 _ => {}
             }
@@ -305,6 +357,7 @@ impl Planted {
             self.given.extend(order.award.clone().map(|award| (award, device.clone())));
         }
         match &mut message.body {
+            Body::Hello(_) if self.defect == Defect::Greets => return 12,
             Body::BidRequest(request) => {
                 if let Some(task) = &request.task {
                     self.asked.entry(task.clone()).or_default().insert(device.clone());
@@ -314,6 +367,7 @@ impl Planted {
                 }
             }
             Body::BidResponse(bid) => match self.defect {
+                Defect::SaysItAgain => return 4,
                 Defect::SendsWhereTold => *to = (super::VICTIM, 9999).into(),
                 Defect::Draws => {
                     static DRAWN: AtomicU32 = AtomicU32::new(0);
@@ -331,6 +385,11 @@ impl Planted {
                 }
             }
             Body::Accept(accept) => unmark(&mut accept.award),
+            Body::Progress(Progress { award, offset, text }) if self.defect == Defect::Unescaped => {
+                let payload =
+                    format!("{{\"task_id\": \"{award}\", \"offset\": {offset}, \"text\": \"{text}\"}}");
+                message.body = Body::Unknown { kind: "PROGRESS".into(), payload: payload.into() };
+            }
             Body::Progress(progress) => unmark(&mut progress.award),
             Body::Reject(reject) => unmark(&mut reject.award),
             Body::Result(result) => {
@@ -342,6 +401,33 @@ impl Planted {
         }
         1
     }
+}
+
+fn hoard(limits: &mut Limits) {
+    for limit in [&mut limits.closed_tasks, &mut limits.tombstones, &mut limits.outgoing] {
+        *limit *= 10;
+    }
+}
+
+/// A message with everything closed that is open at its end.
+fn closed(bytes: &[u8]) -> Vec<u8> {
+    let (mut closed, mut open) = (bytes.to_vec(), Vec::new());
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => open.push(b'}'),
+            b'[' if !quoted => open.push(b']'),
+            b'}' | b']' if !quoted => drop(open.pop()),
+            _ => {}
+        }
+    }
+    closed.extend(quoted.then_some(b'"'));
+    closed.extend(open.iter().rev());
+    closed.push(b'\n');
+    closed
 }
 
 /// An award without the mark that [`Defect::CopiesRun`] puts on copies.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bidmesh_core::config::Limits;
 use bidmesh_core::id::DeviceId;
 use bidmesh_core::outbox::OutcomeStatus;
+use bidmesh_core::snapshot::Usage;
 
 use super::fault::{Fault, KINDS};
 use super::{Power, World};
-use crate::invariants::{Marks, Violation};
+use crate::invariants::{Marks, View, Violation};
 
 /// What one world adds to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,72 @@ pub struct Summary {
     pub violation: Option<Violation>,
 }
 
+/// As much as there is to remember, by the oracle's books: what a device that did nothing else would be left with at most.
+fn remembered(view: &View, usage: &Usage) -> usize {
+    let ended = || view.tasks.values().filter(|task| task.finished > 0);
+    match usage.what {
+        "peers" => view.known.len(),
+        "closed_tasks" => ended().count(),
+        // What could not be written has a record as well.
+        "decisions" => view.tasks.len() + view.tickets.len(),
+        "tombstones" => view.works.len(),
+        // What a peer's prompt came to is not shown to a person.
+        "closed_bytes" if ended().all(|task| task.outcome.is_some()) => {
+            ended().filter_map(|task| task.outcome.as_ref()).map(|outcome| outcome.output.len()).sum()
+        }
+        _ => usage.limit,
+    }
+}
+
+/// The limit that is set for what a device counts under that name.
+fn limit(limits: &Limits, what: &str) -> Option<usize> {
+    Some(match what {
+        "peers" => limits.peers,
+        "removed_peers" => limits.removed_peers,
+        "tasks" => limits.tasks,
+        "closed_tasks" => limits.closed_tasks,
+        "closed_bytes" => limits.closed_bytes,
+        "outgoing" => limits.outgoing,
+        "kept_results" => limits.kept_results,
+        "tombstones" => limits.tombstones,
+        "decisions" => limits.decisions,
+        _ => return None,
+    })
+}
+
 impl World {
+    /// S10, S12, and what the device says of itself.
+    pub(super) fn inspect(&mut self, node: usize) {
+        let it = &self.nodes[node];
+        it.subject.device().check();
+        let limits = self.oracle.view(node).config.limits.clone();
+        for mut usage in it.subject.device().usage() {
+            // Not by its own word.
+            usage.limit = limit(&limits, usage.what).unwrap_or(usage.limit);
+            let peak = self.peaks.entry(usage.what).or_default();
+            if usage.size > peak.0 {
+                *peak = (usage.size, usage.limit);
+            }
+            // A question to a device that was not greeted puts a HELLO before itself, on top of the limit.
+            let greetings = if usage.what == "outgoing" { self.nodes.len() + self.shells.len() } else { 0 };
+            // What an earlier start accepted is taken up again, also where outcomes could not be written.
+            let taken_up = usage.what == "tasks" && it.boot > 0 && it.store.is_some();
+            if usage.size > usage.limit + greetings && !taken_up {
+                self.oracle.violate("S10", || {
+                    format!("{}: {} are {} of {}", it.id, usage.what, usage.size, usage.limit)
+                });
+            }
+        }
+        // What the store kept waits for what a device knows of itself.
+        if let Some((due, why)) = it.subject.deadline()
+            && due <= it.latest
+            && !it.subject.device().has_past()
+        {
+            self.oracle
+                .violate("S12", || format!("{}: {why}, due at {due}, is not done at {}", it.id, it.latest));
+        }
+    }
+
     /// L1, L2, L5, S10, S15: the mesh is quiet, and everything has its end.
     pub(super) fn judge(&mut self) {
         for node in 0..self.nodes.len() {
@@ -62,6 +129,13 @@ impl World {
                 self.oracle
                     .violate("S10", || format!("{id} is quiet and still has {} {}", left.size, left.what));
             }
+            let view = self.oracle.view(node);
+            if let Some(more) = usage.iter().find(|usage| usage.size > remembered(view, usage)) {
+                let most = remembered(view, more);
+                let what = format!("{id} remembers {} {}, and there were {most}", more.size, more.what);
+                self.oracle.violate("S10", || what);
+            }
+            let device = self.nodes[node].subject.device();
             if let Some((at, why)) = device.deadline() {
                 self.oracle.violate("L5", || format!("{id} is quiet and still waits for {at}: {why}"));
             }
@@ -70,20 +144,27 @@ impl World {
         self.judge_economy();
     }
 
+    /// L2: what was asked after the storm is taken on, unless the device's own limits explain why not, and answered.
     fn judge_progress(&mut self) {
-        // What a device may take on is too little to promise anything.
-        if self.faults.has(Fault::OddSettings) || self.faults.has(Fault::BookFlooded) {
-            return;
-        }
+        // What a device may take on is too little to promise an answer.
+        let answers = !self.oddly_set() && !self.faults.has(Fault::BookFlooded);
         let workers = (0..self.nodes.len()).filter(|node| self.nodes[*node].power == Power::On).count();
         for (node, ticket) in self.again.clone() {
             let view = self.oracle.view(node);
-            let Some(prompt) = view.tickets.get(&ticket).map(|s| s.prompts.base.clone()) else { continue };
+            let id = view.id.clone();
+            let Some(prompt) = view.tickets.get(&ticket).map(|s| s.prompts.base.clone()) else {
+                self.oracle
+                    .violate("L2", || format!("{id} knows nothing of what it was asked after the storm"));
+                continue;
+            };
+            if let Some(why) = view.refused.get(&ticket).copied() {
+                self.oracle.violate("L2", || format!("{id} refuses {prompt:?}: {}", why.words()));
+            }
             let mine =
                 |task: &&crate::invariants::Task| task.prompts.as_ref().is_some_and(|p| p.base == prompt);
-            let Some(task) = view.tasks.values().find(mine) else { continue };
+            let Some(task) = self.oracle.view(node).tasks.values().find(mine) else { continue };
             let status = task.outcome.as_ref().map(|outcome| outcome.status);
-            if status != Some(OutcomeStatus::Completed) {
+            if answers && status != Some(OutcomeStatus::Completed) {
                 let why = task.outcome.as_ref().map_or("no outcome", |outcome| &outcome.why);
                 let what = format!("{prompt:?} ended {status:?} with {workers} workers: {why}");
                 self.oracle.violate("L2", || what);
@@ -94,7 +175,7 @@ impl World {
     /// L6: auctions × 2 × peers + 6 × awards, where nothing was refused, lost or copied. Before a peer is heard for the
     /// first time it is asked as a shell device is, and then once more.
     fn judge_economy(&mut self) {
-        if self.faults.armed().next().is_some() || !self.shells.is_empty() {
+        if self.faults.armed().next().is_some() || self.oddly_set() || !self.shells.is_empty() {
             return;
         }
         let peers = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
