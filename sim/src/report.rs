@@ -37,6 +37,8 @@ pub const EXPECTED: &[&str] = &[
     "a run that a crash cut off is reported",
     "a shell device asks",
     "a shell's echo is another than the settings say",
+    "a device sleeps for longer than results are kept",
+    "a device sleeps on after the storm",
     "a slow attempt is hedged",
     "a submission is refused: client full",
     "a submission is refused: not durable",

@@ -19,6 +19,7 @@ use crate::invariants::{Oracle, Violation};
 use crate::page::{Mark, Page};
 
 mod acts;
+mod aftermath;
 pub mod choices;
 pub mod clock;
 mod edits;
@@ -551,13 +552,7 @@ impl World {
             Happens::Strike(fault) => self.strike(fault),
             Happens::Falls(node, fault) => self.falls(node, fault),
             Happens::Return(node) => self.come_back(node),
-            Happens::Awake(node) => {
-                if self.nodes[node].power == Power::Asleep(self.now) {
-                    self.nodes[node].power = Power::On;
-                    self.draw(node, Mark::Up, "wakes up");
-                    self.say(|w| Line::of(&w.nodes[node].id, "wakes up"));
-                }
-            }
+            Happens::Awake(node) => self.wakes_up(node),
             Happens::AbleAgain => self.enable(),
             Happens::Unclog(device) => self.links.unclog(device),
             Happens::Mend(from, to) => self.links.mend(from, to),

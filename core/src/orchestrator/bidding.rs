@@ -424,20 +424,23 @@ impl Orchestrator {
     }
 
     /// Nobody is left in the auction. Being busy costs nothing: the task rests and asks again. An auction whose
-    /// winners all failed is followed by another, a few times. Else there is nobody.
+    /// winners all failed, or in which nobody could be asked since too many messages are owed here, is followed by another,
+    /// a few times. Else there is nobody.
     fn nobody_won(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
         let (Phase::Collecting(auction) | Phase::Awarded { auction, .. }) = &task.phase else { return };
         let busy = auction.asks().any(|(device, ask)| is_busy(ctx, device, ask));
         let tried = auction.asks().any(|(_, ask)| ask.spent);
+        let overloaded = Some(Answer::Unreachable { why: SendFailure::Overloaded });
+        let unasked = auction.asks().any(|(_, ask)| ask.answer == overloaded);
         let list = describe(ctx, auction);
         ctx.chronicle.chosen(&task.id, ctx.now, Err(list.clone()), &ctx.config.limits);
         if busy {
             return self.rest(ctx, task);
         }
-        if !tried {
+        task.fruitless += 1;
+        if !tried && (!unasked || task.fruitless >= ctx.config.limits.auctions) {
             return self.close(ctx, task, task.without_answer(OutcomeStatus::Nobody, list));
         }
-        task.fruitless += 1;
         if task.fruitless >= ctx.config.limits.auctions {
             let in_vain = match task.fruitless {
                 1 => String::from("the auction found no device that took it"),
@@ -446,6 +449,10 @@ impl Orchestrator {
             let last = task.last_error.as_ref().map(|error| format!("; the last attempt: {error}"));
             let why = format!("{in_vain}: {list}{}", last.unwrap_or_default());
             return self.close(ctx, task, task.without_answer(OutcomeStatus::Failed, why));
+        }
+        if unasked {
+            // Asked at once they would find no more room.
+            return self.rest(ctx, task);
         }
         self.end_auction(ctx, task);
         task.phase = Phase::Queued;
@@ -611,8 +618,6 @@ fn is_busy(ctx: &Context<'_>, device: &DeviceId, ask: &Ask) -> bool {
         Some(Answer::KnownBusy) => true,
         Some(Answer::Refused { reason }) => reason.is_load(),
         Some(Answer::Bid { .. }) => full_now && !ask.spent,
-        // No message could leave here: that says nothing about the device.
-        Some(Answer::Unreachable { why: SendFailure::Overloaded }) => true,
         Some(Answer::Unreachable { .. }) | None => full_now || works_for_others(),
     }
 }
