@@ -204,12 +204,13 @@ fn shell_bid(object: Object<'_>, from: &str, bid: &Bid) {
         .end();
 }
 
+/// The id comes last: a shell device runs half a TASK on an empty prompt, and an answer without an id is nobody's.
 fn shell_task(object: Object<'_>, order: &TaskOrder) {
     object
-        .text("task_id", order.award.as_ref())
         .text("prompt", Some(&order.prompt))
         .word("use_npu", order.npu)
         .text("prompt_type", order.prompt_type.as_ref())
+        .text("task_id", order.award.as_ref())
         .end();
 }
 
