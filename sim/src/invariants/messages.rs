@@ -55,7 +55,7 @@ impl<'a> Letters<'a> {
         let peers = view.most_peers;
         if let Some((task, count)) = self.by_task.iter().find(|(_, count)| **count > peers + 2) {
             Some(format!("{count} messages of {task}, with {peers} peers"))
-        } else if let Some((peer, count)) = self.greetings.iter().find(|(_, count)| **count > 2) {
+        } else if let Some((peer, count)) = self.greetings.iter().find(|(_, count)| **count > peers + 2) {
             Some(format!("{count} greetings to {peer}"))
         } else if self.progress > view.runs.len() + 1 {
             Some(format!("{} PROGRESS, with {} runs", self.progress, view.runs.len()))
