@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use crate::hexadecimal::hexadecimal;
+
 pub use devices::{Attached, State};
 pub use error::AdbError;
 pub use forward::Forward;
@@ -187,7 +189,7 @@ fn mark() -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         bytes = (u64::from(std::process::id()) ^ u64::from(now.subsec_nanos()) << 32).to_le_bytes();
     }
-    bytes.iter().fold("bidmesh-end-".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("bidmesh-end-{}", hexadecimal(&bytes))
 }
 
 /// `text` as one word of a shell's command line.

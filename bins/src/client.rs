@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bidmesh_io_tokio::http::events::EventReader;
 use bidmesh_io_tokio::http::{self, BaseUrl, HttpError, Method, Patience, Request, Response};
@@ -26,6 +26,10 @@ const PATIENCE: Patience = Patience {
     // Streams carry a comment every 15 s.
     silence: Duration::from_secs(60),
 };
+
+/// How long a device may be away: as long as it waits for those who watched its tasks.
+const AWAY: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A client of one device. Clones are the same client.
 #[derive(Clone)]
@@ -67,13 +71,14 @@ impl Client {
         Ok(Self { target: Arc::new(Mutex::new(Target::of(control)?)), directory: None })
     }
 
-    /// Whether the device may come back after it has gone.
-    pub const fn may_come_back(&self) -> bool {
-        self.directory.is_some()
+    /// Whether a device that this happened to may come back, after it was seen at `seen`.
+    pub fn may_come_back(&self, failure: &Failure, seen: Instant) -> bool {
+        is_away(failure) && self.directory.is_some() && seen.elapsed() <= AWAY
     }
 
-    /// The device was started again: its port and token are others.
-    pub fn look_again(&self) {
+    /// A moment later. The device may have been started again: its port and token are others then.
+    pub async fn look_again(&self) {
+        tokio::time::sleep(LOOK_AGAIN).await;
         let Some(directory) = &self.directory else { return };
         if let Ok(Some(control)) = control_file::find(directory)
             && let Ok(target) = Target::of(&control)
@@ -153,7 +158,7 @@ impl Client {
 pub const GONE: &str = "gone";
 
 /// Whether the device may only be away for a moment.
-pub fn is_away(failure: &Failure) -> bool {
+fn is_away(failure: &Failure) -> bool {
     // A device that was started again at the same port does not know the token of the start before; one that is leaving
     // may be started again.
     matches!(failure.code.as_str(), GONE | "not_running" | "unauthorized" | "leaving")

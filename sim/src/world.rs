@@ -183,6 +183,8 @@ type Tell = Box<dyn FnMut(Option<&str>, &str)>;
 const VICTIM: [u8; 4] = [10, 255, 0, 1];
 /// A world that is not quiet by then has failed.
 const HORIZON: Duration = Duration::from_secs(6 * 3600);
+/// The same where settings are odd: a hundred attempts with ten minutes of rest between them end, too.
+const HORIZON_ODD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A world with more events than this, and than 50,000 a device, goes round in circles.
 const SPIN_FROM: u64 = 300_000;
 /// Beyond this many devices only a few know everybody.
@@ -248,10 +250,11 @@ impl World {
 
     /// Lets everything happen, to the end.
     pub fn play(&mut self) -> Summary {
+        let horizon = if self.oddly_set() { HORIZON_ODD } else { HORIZON };
         while self.oracle.violation.is_none()
             && let Some((at, what)) = self.queue.pop()
         {
-            if at > HORIZON {
+            if at > horizon {
                 break;
             }
             self.now = at;

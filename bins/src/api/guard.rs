@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::error::ApiError;
+use crate::hexadecimal::hexadecimal;
 
 /// The secret that a client must show. New at each start.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ impl Token {
     pub fn new() -> Result<Self, getrandom::Error> {
         let mut bits = [0; 32];
         getrandom::fill(&mut bits)?;
-        Ok(Self(bits.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self(hexadecimal(&bits)))
     }
 
     pub fn as_str(&self) -> &str {

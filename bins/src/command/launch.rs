@@ -1,7 +1,7 @@
 //! `bidmesh launch DEVICE`: the prompt of a device on a phone, here in this terminal. What the shell mesh's
 //! `run_orchestrator.sh` did: finds the phone, asks once about its NPU, starts the device if it does not run.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bidmesh_core::id::DeviceId;
 use clap::Args;
@@ -12,13 +12,10 @@ use crate::device;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::phones::remote::{Connected, Found, Remote, Started};
+use crate::phones::remote::{Connected, Found, RESTARTING, Remote, Started};
 use crate::phones::{MapFlag, Phones, failed};
 use crate::question::yes_or_no;
 use crate::signals::Signals;
-
-/// For a device that is told about its NPU while it runs.
-const RESTARTING: Duration = Duration::from_secs(10);
 
 /// Flags of `launch`.
 #[derive(Debug, Args)]

@@ -4,17 +4,13 @@ use clap::Args;
 
 use crate::api::types::{OutcomeView, TaskOrOutcome};
 use crate::cli::Shared;
-use crate::client::{Client, Heard, is_away};
+use crate::client::{Client, Heard};
 use crate::command::ask::exit_of;
 use crate::command::why::in_path;
 use crate::device;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::words;
-
-/// How long a device may be away before nobody waits for it any more, and between two looks.
-const AWAY: std::time::Duration = std::time::Duration::from_secs(30);
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Flags of `result`.
 #[derive(Debug, Args)]
@@ -55,11 +51,10 @@ pub async fn wait(client: &Client, task: &str) -> Result<OutcomeView, Failure> {
             Ok(outcome) => return Ok(outcome),
             Err(failure) => failure,
         };
-        if !is_away(&failure) || !client.may_come_back() || seen.elapsed() > AWAY {
+        if !client.may_come_back(&failure, seen) {
             return Err(failure);
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
-        client.look_again();
+        client.look_again().await;
     }
 }
 

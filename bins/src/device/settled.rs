@@ -16,6 +16,7 @@ use bidmesh_io_tokio::store::{NoStore, Notices, RedbStore, Store, StoreLimits, S
 
 use super::{Blueprint, DeviceFlags, embedded, of_files};
 use crate::exit::Failure;
+use crate::hexadecimal::hexadecimal;
 use crate::output::Output;
 use crate::question;
 
@@ -220,8 +221,8 @@ fn name_of_this_machine() -> Result<DeviceId, Failure> {
         getrandom::fill(&mut bytes).map_err(|error| {
             Failure::failed(format!("the system gives no random numbers: {error}; use --id"))
         })?;
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        DeviceId::new(&format!("Device_{digits}")).map_err(|error| Failure::failed(error.to_string()))
+        DeviceId::new(&format!("Device_{}", hexadecimal(&bytes)))
+            .map_err(|error| Failure::failed(error.to_string()))
     })
 }
 

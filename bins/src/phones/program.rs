@@ -5,10 +5,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
+use crate::data;
 use crate::exit::Failure;
+use crate::hexadecimal::sha256_of;
 
 /// A processor that bidmesh is built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,19 +101,6 @@ impl LocalFile {
     }
 }
 
-/// The checksum of what is left of a stream, in hexadecimal.
-pub fn sha256_of(stream: &mut impl Read) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match stream.read(&mut buffer)? {
-            0 => break,
-            read => hash.update(&buffer[..read]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// The program for `processor`: the file that was named, else one beside this executable, else one of the data
 /// directory.
 pub fn find(named: Option<&Path>, processor: Processor) -> Result<PathBuf, Failure> {
@@ -139,9 +127,7 @@ pub fn find(named: Option<&Path>, processor: Processor) -> Result<PathBuf, Failu
 
 fn places() -> Vec<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
-    beside.into_iter().chain(data.map(|data| data.join("bidmesh"))).collect()
+    beside.into_iter().chain(data::folder(data::of_environment)).collect()
 }
 
 /// Ways to build the program, for a person.

@@ -20,6 +20,8 @@ const STARTING: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a stopped device may take beyond what it was given.
 const ENDING: Duration = Duration::from_secs(15);
+/// What runs on a device may take so long to finish when the device is started anew.
+pub const RESTARTING: Duration = Duration::from_secs(10);
 /// What the device says on stderr while it starts.
 const START_LOG: &str = "start.txt";
 

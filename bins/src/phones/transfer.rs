@@ -9,8 +9,9 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use super::probe::version;
-use super::program::{LocalFile, sha256_of};
+use super::program::LocalFile;
 use crate::adb::{Adb, AdbError, QUICK, quoted};
+use crate::hexadecimal::sha256_of;
 
 /// One call of adb. Some seconds over USB 2, ten over a slow Wi-Fi.
 pub const PIECE_BYTES: u64 = 8 << 20;

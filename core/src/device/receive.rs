@@ -142,6 +142,11 @@ impl Running<'_> {
                         // Whoever is elsewhere cannot take leave for it.
                         return;
                     }
+                } else if body == Body::Bye
+                    && marker.as_ref().is_some_and(|m| self.protocol.peers.is_of_other_boot(&from, &m.boot))
+                {
+                    // Nobody's first word is that it leaves: it was delayed, and the present start has not left.
+                    return self.ignore(&from, Ignored::OldBoot);
                 } else {
                     // A bidmesh device marks every bid; a RESULT or ACK of an earlier start is worth as much as ever.
                     let always_marked = matches!(body, Body::BidResponse(_));

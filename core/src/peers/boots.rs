@@ -66,6 +66,12 @@ impl Peer {
 }
 
 impl Peers {
+    /// Whether a message with this boot id is of another start of a known device than the present one, as far as is known.
+    pub(crate) fn is_of_other_boot(&self, device: &DeviceId, boot: &BootId) -> bool {
+        let present = self.book.get(device).and_then(|peer| peer.boot.as_ref());
+        present.is_some_and(|present| !is_same_start(present, boot))
+    }
+
     /// Whether a message with this boot id is of an earlier start of a known device: it was delayed.
     pub(crate) fn is_of_old_boot(&self, device: &DeviceId, boot: Option<&BootId>) -> bool {
         self.book.get(device).zip(boot).is_some_and(|(peer, boot)| peer.is_old(boot))

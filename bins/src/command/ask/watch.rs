@@ -4,15 +4,11 @@
 //! the device kept the task this joins it, if not the prompt is asked anew. An attached task waits as long for its
 //! watcher as the watcher waits for the device.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::api::types::{Admitted, Submit};
-use crate::client::{Answering, Client, GONE, Heard, is_away};
+use crate::client::{Answering, Client, GONE, Heard};
 use crate::exit::Failure;
-
-/// How long a device may be away: as long as it waits for those who watched its tasks.
-const AWAY: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What comes next of a prompt.
 #[derive(Debug)]
@@ -61,15 +57,13 @@ impl<'a> Watch<'a> {
                     // Nobody waits for a device that was never there.
                     let known = self.met || !first || failure.code == GONE;
                     let since = *self.away.get_or_insert_with(Instant::now);
-                    if !is_away(&failure) || !known || !self.client.may_come_back() || since.elapsed() > AWAY
-                    {
+                    if !known || !self.client.may_come_back(&failure, since) {
                         return Err(failure);
                     }
                     if first {
                         return Ok(Seen::Away);
                     }
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                    self.client.look_again();
+                    self.client.look_again().await;
                 }
             }
         }

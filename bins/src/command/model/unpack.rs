@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::shelf::{DEFAULT, GGUF, Shelf};
 use super::trouble;
 use crate::exit::{Exit, Failure};
+use crate::hexadecimal::{hexadecimal, sha256_of};
 use crate::redrawn::REDRAW;
 use crate::signals::Signals;
 
@@ -117,8 +118,7 @@ pub async fn hash_of(
 
 /// The SHA-256 of a file.
 pub fn hash(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    pump(&mut file, &mut io::sink(), &Watch::default()).map(|(_, sha256)| sha256).map_err(Fault::error)
+    sha256_of(&mut File::open(path)?)
 }
 
 /// How far a copy is, and whether it is to go on.
@@ -228,7 +228,7 @@ fn pump(from: &mut dyn Read, to: &mut dyn Write, watch: &Watch) -> Result<(u64, 
         total += count as u64;
         watch.done.store(total, Ordering::Relaxed);
     }
-    Ok((total, sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((total, hexadecimal(&sha256.finalize())))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bidmesh_core::id::DeviceId;
 use bidmesh_io_tokio::files::{DeviceConfig, MyInfo, PeersFile};
@@ -15,15 +14,13 @@ use crate::exit::Failure;
 use crate::phones::plan::{Backend, Bidmesh, Npu, Plan, Program, RUNNER_SCRIPT};
 use crate::phones::probe::{Probe, Running};
 use crate::phones::program::LocalFile;
-use crate::phones::remote::{Connected, Found, Remote, Started};
+use crate::phones::remote::{Connected, Found, RESTARTING, Remote, Started};
 use crate::phones::transfer::{self, Kind};
 use crate::phones::{MESH, PROGRAM, failed};
 
 type Say<'a> = &'a (dyn Fn(&str) + Sync);
 type Done = Vec<Change>;
 
-/// For a device whose program is replaced.
-const RESTARTING: Duration = Duration::from_secs(10);
 /// Between two words about a long copy.
 const TOLD_BYTES: u64 = 24 << 20;
 
