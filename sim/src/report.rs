@@ -91,7 +91,6 @@ pub const EXPECTED: &[&str] = &[
     "ignored: repeated",
     "ignored: stranger",
     "ignored: unknown award",
-    "ignored: unknown send",
     "ignored: unknown task",
     "ignored: unknown type",
     "outcome: cancelled",

@@ -181,10 +181,9 @@ type Tell = Box<dyn FnMut(Option<&str>, &str)>;
 
 /// Where made-up devices say that they are: nothing may ever be sent there.
 const VICTIM: [u8; 4] = [10, 255, 0, 1];
-/// A world that is not quiet by then has failed.
+/// A world that is not quiet by then has failed, unless its settings are odd: a hundred attempts with an hour of rest between
+/// them take longer, and being busy has no bound.
 const HORIZON: Duration = Duration::from_secs(6 * 3600);
-/// The same where settings are odd: a hundred attempts with ten minutes of rest between them end, too.
-const HORIZON_ODD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A world with more events than this, and than 50,000 a device, goes round in circles.
 const SPIN_FROM: u64 = 300_000;
 /// Beyond this many devices only a few know everybody.
@@ -250,11 +249,12 @@ impl World {
 
     /// Lets everything happen, to the end.
     pub fn play(&mut self) -> Summary {
-        let horizon = if self.oddly_set() { HORIZON_ODD } else { HORIZON };
+        let mut over = false;
         while self.oracle.violation.is_none()
             && let Some((at, what)) = self.queue.pop()
         {
-            if at > horizon {
+            over = at > HORIZON;
+            if over {
                 break;
             }
             self.now = at;
@@ -267,7 +267,9 @@ impl World {
             }
             self.happen(what);
         }
-        if self.oracle.violation.is_none() {
+        if over && self.oddly_set() {
+            self.oracle.mark("odd settings keep a world busy for hours");
+        } else if self.oracle.violation.is_none() {
             self.judge();
         }
         self.summary()

@@ -159,8 +159,8 @@ fn waiting(choices: &mut Choices, timing: &mut Timing) {
     time(choices, &mut timing.patience, [10, 5_000, 600_000]);
     time(choices, &mut timing.patience_shell, [10, 500, 600_000]);
     time(choices, &mut timing.patience_refused, [10, 10_000, 600_000]);
-    time(choices, &mut timing.award_send, [10, 500, 600_000]);
-    time(choices, &mut timing.accept, [10, 100, 600_000]);
+    time(choices, &mut timing.award_send, [500, 2_000, 600_000]);
+    time(choices, &mut timing.accept, [200, 2_000, 600_000]);
     time(choices, &mut timing.query, [10, 500, 600_000]);
     time(choices, &mut timing.result_timeout, [1_000, 20_000, 1_800_000]);
     time(choices, &mut timing.run_limit, [1_000, 20_000, 3_600_000]);
