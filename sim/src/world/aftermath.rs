@@ -82,9 +82,12 @@ impl World {
         self.later(asleep + CALM, Happens::AskAgain);
     }
 
-    /// Half of those that sleep at the end of the storm sleep on for as long as it was drawn.
+    /// Half of those that sleep at the end of the storm sleep on for as long as it was drawn: not where signs of life among
+    /// many would be most of what happens meanwhile.
     fn sleeps_on(&self, node: usize) -> bool {
-        Choices::split(self.plan.seed ^ (node as u64) << 32, "sleeps on").percent(50)
+        const BEATING: usize = 8;
+        let quiet = self.plan.config.detection.heartbeat.is_zero() || self.nodes.len() <= BEATING;
+        quiet && Choices::split(self.plan.seed ^ (node as u64) << 32, "sleeps on").percent(50)
     }
 
     /// A device has all that it needs from now on.
