@@ -295,6 +295,7 @@ fn a_shell_device_answers_prompts_and_greetings_outside_any_auction() {
 /// split and delayed, and in some worlds a shell device loses power.
 fn drawn(seed: u64) -> (Mesh, Vec<Ask>) {
     let mut choices = Choices::split(seed, "shells");
+    // Nothing is cut off: every netcat prints what came before a connection broke, and its script runs half a TASK.
     let roughness = Roughness { cuts: 0, pause: choices.millis(0, 15) };
     let latency = choices.millis(5, 100);
     let number = choices.between(1, 3);
