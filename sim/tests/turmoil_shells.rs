@@ -292,11 +292,12 @@ fn a_shell_device_answers_prompts_and_greetings_outside_any_auction() {
 }
 
 /// Two devices that ask, one of which works; one to three shell devices; links go silent for a while, connections are
-/// split and delayed, and in some worlds a shell device loses power.
+/// split, delayed and in half of the worlds cut, and in some a shell device loses power.
 fn drawn(seed: u64) -> (Mesh, Vec<Ask>) {
     let mut choices = Choices::split(seed, "shells");
-    // Nothing is cut off: every netcat prints what came before a connection broke, and its script runs half a TASK.
-    let roughness = Roughness { cuts: 0, pause: choices.millis(0, 15) };
+    // Every netcat prints what came before a connection broke, and its script runs half a TASK: on an empty prompt and without an
+    // id, so that its answer is nobody's.
+    let roughness = Roughness { cuts: choices.pick([0, 0, 5, 30]), pause: choices.millis(0, 15) };
     let latency = choices.millis(5, 100);
     let number = choices.between(1, 3);
     let shells: Vec<_> = (1..=number).map(|number| shell(&mut choices, number).rough(roughness)).collect();
