@@ -81,6 +81,8 @@ struct Node {
     slower: u32,
     /// Another device with its name.
     doubles: Option<usize>,
+    /// What happens to it while it sleeps, in order.
+    held: Vec<Happens>,
 }
 
 /// Whether a device is there.
@@ -410,6 +412,7 @@ impl World {
                 liar: false,
                 slower: 1,
                 doubles: None,
+                held: Vec::new(),
             });
         }
         for number in 0..self.plan.shells {
@@ -535,10 +538,11 @@ impl World {
             && let Power::Asleep(until) = self.nodes[node].power
             && until > self.now
         {
-            if matches!(what, Happens::Wake(_)) {
-                self.nodes[node].wake = Some(until);
+            // It is called when it wakes, if its time has come by then.
+            if !matches!(what, Happens::Wake(_)) {
+                self.nodes[node].held.push(what);
             }
-            return self.queue.push(until, what);
+            return;
         }
         match what {
             Happens::Wake(node) => self.wake(node),
@@ -573,6 +577,19 @@ impl World {
 
     fn is_on(&self, node: usize) -> bool {
         !matches!(self.nodes[node].power, Power::Off { .. })
+    }
+
+    /// It does not sleep any more: what happened to it meanwhile happens now.
+    fn awaken(&mut self, node: usize) {
+        let now = self.now;
+        let it = &mut self.nodes[node];
+        it.power = Power::On;
+        let held = core::mem::take(&mut it.held);
+        if it.wake.is_some_and(|at| at <= now) {
+            it.wake = Some(now);
+            self.queue.push(now, Happens::Wake(node));
+        }
+        held.into_iter().for_each(|what| self.queue.push(now, what));
     }
 
     fn wake(&mut self, node: usize) {

@@ -62,7 +62,7 @@ impl World {
                 }
                 Power::Asleep(until) if self.sleeps_on(node) => asleep = asleep.max(until - self.now),
                 Power::Asleep(_) => {
-                    self.nodes[node].power = Power::On;
+                    self.awaken(node);
                     self.draw(node, Mark::Up, "wakes up");
                     self.tend(node);
                 }
@@ -117,7 +117,7 @@ impl World {
         if self.nodes[node].power != Power::Asleep(self.now) {
             return;
         }
-        self.nodes[node].power = Power::On;
+        self.awaken(node);
         self.draw(node, Mark::Up, "wakes up");
         self.say(|w| Line::of(&w.nodes[node].id, "wakes up"));
         if self.healed {

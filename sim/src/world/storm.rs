@@ -390,6 +390,7 @@ impl World {
         self.say(|w| Line::of(&w.nodes[node].id, how));
         let it = &mut self.nodes[node];
         it.power = Power::Off { silent };
+        it.held.clear();
         it.wake = None;
         self.oracle.lost(node);
         let longest = self.storm.pick([500, 10_000, 60_000]);
