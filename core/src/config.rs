@@ -129,6 +129,15 @@ pub struct Timing {
     pub lateness: Duration,
 }
 
+impl Timing {
+    /// For how long a shell device that read a question may say nothing before it is asked again: it measures for up to a
+    /// second, however impatient the settings are.
+    pub(crate) fn shell_silence(&self) -> Duration {
+        const MEASURING: Duration = Duration::from_secs(2);
+        self.patience_shell.max(MEASURING)
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         let s = Duration::from_secs;

@@ -363,7 +363,7 @@ impl Peers {
                 peer.believed_until = Time::ZERO;
             }
             if let Some(question) = &mut peer.question {
-                question.since = question.since.map(|since| by.past(since, timing.patience_shell));
+                question.since = question.since.map(|since| by.past(since, timing.shell_silence()));
                 question.letter = question.letter.and_then(|letter| by.numbers.send(letter));
                 question.until = by.due(question.until);
             }

@@ -151,7 +151,7 @@ impl Orchestrator {
     /// A shell device answers one question at a time, and its bid names no task: whoever waits for it already is
     /// joined, else it is asked.
     fn question(&mut self, ctx: &mut Context<'_>, auction: &mut Auction, task: &Task, device: &DeviceId) {
-        let patience = ctx.config.timing.patience_shell;
+        let patience = ctx.config.timing.shell_silence();
         let pending = ctx.peers.get(device).and_then(|peer| peer.question);
         // A question that was read and stayed unanswered for longer than anybody waits is asked again.
         let fresh = |question: &Question| {
@@ -184,7 +184,7 @@ impl Orchestrator {
     /// A shell device that read the question long ago and has not bid: its bid is lost, since it is not said twice.
     pub(super) fn ask_again(&mut self, ctx: &mut Context<'_>, task: &mut Task) {
         let Phase::Collecting(auction) = &mut task.phase else { return };
-        let patience = ctx.config.timing.patience_shell;
+        let patience = ctx.config.timing.shell_silence();
         let read = |device: &DeviceId| {
             let question = ctx.peers.get(device)?.question.filter(|question| question.letter.is_none())?;
             Some((device.clone(), question.since? + patience))
@@ -238,7 +238,7 @@ impl Orchestrator {
             (question, Fate::Failed(_)) => *question = None,
             _ => {}
         });
-        let patience = ctx.config.timing.patience_shell;
+        let patience = ctx.config.timing.shell_silence();
         for number in self.waiting_for(device) {
             let again = matches!(what, Fate::Failed(why) if why != SendFailure::Overloaded);
             self.with(ctx, number, |this, task, ctx| {

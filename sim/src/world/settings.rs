@@ -184,9 +184,9 @@ fn repeating(choices: &mut Choices, timing: &mut Timing) {
     time(choices, &mut timing.shell_probe, [100, 1_000, 600_000]);
     time(choices, &mut timing.busy_pause, [10, 1_000, 600_000]);
     time(choices, &mut timing.busy_pause_max, [1_000, 60_000, 3_600_000]);
-    time(choices, &mut timing.retry_low, [1, 10, 60_000]);
-    time(choices, &mut timing.retry_high, [10, 1_000, 60_000]);
-    time(choices, &mut timing.try_limit, [10, 500, 600_000]);
+    time(choices, &mut timing.retry_low, [20, 200, 60_000]);
+    time(choices, &mut timing.retry_high, [100, 1_000, 60_000]);
+    time(choices, &mut timing.try_limit, [500, 5_000, 600_000]);
     time(choices, &mut timing.notice_send, [10, 1_000, 600_000]);
     time(choices, &mut timing.retry_after, [10, 500, 600_000]);
     time(choices, &mut timing.result_offer, [100, 5_000, 600_000]);
