@@ -105,4 +105,9 @@ fn a_shell_device_among_them() {
     let budgets = Budgets { copies: 1, losses: 1, ..NONE };
     let mesh = Mesh { shells: 1, ..mesh(1, 1, budgets) };
     exhausted(mesh, &[Mark::ShellCompleted, Mark::LostThenSuccess, Mark::EarlierAttemptWon]);
+    for fault in [Budgets { crashes: 1, ..NONE }, Budgets { doubts: 1, ..NONE }, budgets] {
+        exhausted(Mesh { shells: 1, ..self::mesh(1, 2, fault) }, &[Mark::Completed]);
+    }
+    let compete = Mesh { shells: 1, ..self::mesh(2, 2, Budgets { losses: 1, ..NONE }) };
+    exhausted(compete, &[Mark::Completed, Mark::ShellCompleted]);
 }
