@@ -116,7 +116,11 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Ask(ask) => command::ask::run(&shared, ask).await,
         Command::Send(send) => command::send::run(&shared, send).await,
         Command::Peers(peers) => command::peers::run(&shared, peers).await,
-        Command::Config(config) => or_cancelled(command::config::run(&shared, config)).await,
+        // Without phones nothing is to be put away, and what only reads and prints is best ended by the signal itself.
+        Command::Config(config) if config.is_of_a_phone() => {
+            or_cancelled(command::config::run(&shared, config)).await
+        }
+        Command::Config(config) => command::config::run(&shared, config).await,
         #[cfg(feature = "slm")]
         Command::Model(model) => command::model::run(&shared, model).await,
         Command::Status(flags) => or_cancelled(command::status::run(&shared, flags)).await,
@@ -126,7 +130,10 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Why(why) => command::why::run(&shared, why).await,
         // Ctrl-C is how following ends well.
         Command::Log(log) if log.follow => command::log::run(&shared, log).await,
-        Command::Log(log) => or_cancelled(command::log::run(&shared, log)).await,
+        Command::Log(log) if log.all || log.device.is_some() => {
+            or_cancelled(command::log::run(&shared, log)).await
+        }
+        Command::Log(log) => command::log::run(&shared, log).await,
         Command::Pause(pause) => command::pause::pause(&shared, pause).await,
         Command::Resume => command::pause::resume(&shared).await,
         Command::Setup(setup) => or_cancelled(command::setup::run(&shared, setup)).await,

@@ -46,7 +46,7 @@ Exit status:
   5    the device did not take it on (queue full, prompt too long, shutting down)
   6    no device runs in this mesh directory
   7    the task has not ended yet
-  130  cancelled (Ctrl-C)
+  130  cancelled (Ctrl-C, or no to a question that goes before)
   141  the reader of our output went away";
 
 /// Why a command did not do what it was asked to.

@@ -45,6 +45,8 @@ pub(crate) struct Ask {
     pub(crate) refused_connections: bool,
     /// It was awarded this task in this auction already.
     pub(crate) spent: bool,
+    /// All its slots were taken when the others were asked: it was asked late, and may have had no time to answer.
+    pub(crate) asked_late: bool,
 }
 
 /// What a device said, or what stands for it.
@@ -109,6 +111,7 @@ impl Auction {
             patient_until: None,
             refused_connections: false,
             spent: false,
+            asked_late: self.asks.contains_key(device),
         };
         if skipped {
             self.skipped += 1;

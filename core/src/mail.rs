@@ -264,7 +264,7 @@ impl Mail {
             && post.me.address.is_some();
         let award = matches!(letter.purpose, Purpose::Award { .. });
         let (address, dialect) = (letter.address, letter.dialect);
-        if needs_hello && !self.join_greeting(&to, give_up_at) {
+        if needs_hello && !self.join_greeting(post, &to, give_up_at) {
             let hello =
                 Letter::new(to.clone(), (address, dialect), post.me.hello(), Purpose::Hello, give_up_at);
             let hello = self.insert(hello);
@@ -302,8 +302,12 @@ impl Mail {
 
     /// A question waits behind the HELLO that is owed to `to` already, which is then offered until `until` at least.
     /// `false`: there is none.
-    fn join_greeting(&mut self, to: &DeviceId, until: Time) -> bool {
-        let Some(id) = self.greeting(to, Letter::greets) else { return false };
+    fn join_greeting(&mut self, post: &Post<'_>, to: &DeviceId, until: Time) -> bool {
+        // One that says where this device was, or goes to where that one was, opens no door.
+        let (hello, place) = (post.me.hello(), post.peers.get(to).map(|peer| peer.address));
+        let greets =
+            |letter: &Letter| letter.greets() && letter.body == hello && Some(letter.address) == place;
+        let Some(id) = self.greeting(to, greets) else { return false };
         self.prolong(id, until);
         true
     }

@@ -558,6 +558,12 @@ fn killed_at_random(prompts: usize, kills: usize, seed: u64) {
 
     let file = File::with((1..=prompts).map(|number| format!("prompt {number}")));
     let mut asked = spawn(&devices[0], &file.ask(&[]));
+    // Who asks waits for a device that is started again, not for one that it never saw.
+    wait_until(SOON * 5, "the first prompt is taken on", || {
+        let tasks = devices[0].json(&["tasks", "--all"]);
+        let taken = |list: &str| tasks[list].as_array().is_some_and(|list| !list.is_empty());
+        (taken("open") || taken("ended")).then_some(())
+    });
     let (mut cut_off, mut killed) = (BTreeSet::new(), [0; 5]);
     for kill in 0..kills {
         // A little after so many answers; at the end after all that there are.

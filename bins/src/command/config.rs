@@ -104,6 +104,13 @@ pub async fn run(shared: &Shared, config: Config) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+impl Config {
+    /// Whether it has to do with a phone.
+    pub fn is_of_a_phone(&self) -> bool {
+        matches!(self, Self::Set { words, .. } if words.len() > 2)
+    }
+}
+
 /// The settings as the files say; what the environment of this command says does not count for the device.
 fn in_files(directory: &MeshDirectory) -> Option<Settings> {
     Settings::load(directory, &Overrides::default()).ok()
@@ -166,7 +173,7 @@ async fn set_on_phone(
 
 /// Whether a device that runs learns of a setting only when it starts. All others are those of core.
 fn counts_at_start(key: &str) -> bool {
-    let groups = ["executor.", "network.", "store."];
+    let groups = ["control.", "executor.", "network.", "shutdown.", "store."];
     matches!(key, "id" | "has_npu" | "listen" | "sensors.interval")
         || groups.iter().any(|group| key.starts_with(group))
 }

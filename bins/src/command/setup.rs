@@ -250,7 +250,7 @@ fn next_step(reports: &[Report], shell_only: bool) -> Option<&'static str> {
     if any("ready") {
         Some("The mesh is ready: `bidmesh launch DEVICE` or `bidmesh ask --on DEVICE \"…\"`.")
     } else if any("prepared") && shell_only {
-        Some("The shell devices are prepared: their listeners are started on them.")
+        Some("The shell devices are prepared: start their listeners there (`sh mesh_listener.sh`).")
     } else if any("prepared") {
         Some("The devices are prepared: `bidmesh start` starts them.")
     } else {

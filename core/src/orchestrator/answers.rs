@@ -140,6 +140,10 @@ impl Orchestrator {
             if acknowledge {
                 ctx.notify_bidmesh(from, Body::Ack(award.clone()));
             }
+            if ctx.is_me(from) {
+                // A run of a task that was cancelled has stopped: only now is its slot free.
+                self.slot_freed(ctx);
+            }
             return;
         };
         self.with(ctx, task, |this, task, ctx| {
@@ -211,6 +215,8 @@ impl Orchestrator {
     }
 
     fn failed(&mut self, ctx: &mut Context<'_>, task: &mut Task, number: u32, status: Status, output: &str) {
+        // Also of an earlier start: only now is it known that it ran.
+        task.count_run(number);
         let Some((current, attempt)) = task.current() else { return };
         let device = attempt.device.clone();
         if current != number {
@@ -218,7 +224,6 @@ impl Orchestrator {
             task.give_up_slow(number);
             return ctx.ignore(&slow, Ignored::AwardOver);
         }
-        task.count_run(number);
         let why = match status {
             Status::HandedBack if output.trim().is_empty() => String::from("handed the task back"),
             Status::HandedBack => format!("handed the task back: {}", first_line(output)),

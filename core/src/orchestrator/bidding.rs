@@ -37,8 +37,7 @@ impl Orchestrator {
     /// free and nobody full means that nothing is known, so one auction asks.
     fn next_to_open(&self, ctx: &Context<'_>) -> Option<u64> {
         // An auction asks everybody: it waits for room among the messages that are owed already.
-        let room = ctx.mail.len() + ctx.peers.len() < ctx.config.limits.outgoing;
-        if self.queue.is_empty() || !(room || self.auctions.is_empty()) {
+        if self.queue.is_empty() || !(has_room(ctx) || self.auctions.is_empty()) {
             return None;
         }
         self.queue.heads(&self.clients, ctx.config.timing.ageing).into_iter().find_map(|(place, eligible)| {
@@ -477,7 +476,10 @@ impl Orchestrator {
         if self.leaving {
             return;
         }
-        while let Some(number) = self.resting.first().copied() {
+        // Who rests since too many messages are owed would find no more room now.
+        while has_room(ctx)
+            && let Some(number) = self.resting.first().copied()
+        {
             self.with(ctx, number, |_, task, _| task.phase = Phase::Queued);
         }
         self.look_again(ctx, Auction::is_starved);
@@ -593,6 +595,11 @@ pub(super) fn choose(ctx: &Context<'_>, task: &Task) -> Option<Choice> {
         .or_else(|| with(&|device| ctx.peers.free_if_there(device, ctx.is_me(device), ctx.now)))
 }
 
+/// Whether everybody could be asked: there is room among the messages that are owed.
+fn has_room(ctx: &Context<'_>) -> bool {
+    ctx.mail.len() + ctx.peers.len() < ctx.config.limits.outgoing
+}
+
 /// How long an auction waits for the bid of a peer that it asks now.
 fn waiting(ctx: &Context<'_>, device: &DeviceId, peer: &crate::peers::Peer) -> Waiting {
     let timing = &ctx.config.timing;
@@ -618,7 +625,7 @@ fn is_busy(ctx: &Context<'_>, device: &DeviceId, ask: &Ask) -> bool {
         Some(Answer::KnownBusy) => true,
         Some(Answer::Refused { reason }) => reason.is_load(),
         Some(Answer::Bid { .. }) => full_now && !ask.spent,
-        Some(Answer::Unreachable { .. }) | None => full_now || works_for_others(),
+        Some(Answer::Unreachable { .. }) | None => ask.asked_late || full_now || works_for_others(),
     }
 }
 

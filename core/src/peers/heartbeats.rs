@@ -90,14 +90,16 @@ fn period(device: &DeviceId, peer: &Peer, now: Time, rules: &Rules) -> Duration 
     rules.seed.between(whole * 3 / 4, whole, "heartbeat", &[device.as_str().as_bytes()]).max(LEAST)
 }
 
+/// After how long a shell device that cannot be reached is tried more seldom.
+pub(super) fn seldom(rules: &Rules) -> Duration {
+    rules.heartbeat() * SELDOM
+}
+
 fn is_tried_seldom(peer: &Peer, now: Time, rules: &Rules) -> bool {
     let Some(since) = peer.failing else { return peer.left };
     // Nobody's silence means anything with a shell device.
-    let gone = if peer.is_bidmesh() {
-        peer.standing == Standing::Gone
-    } else {
-        now.since(since) >= rules.heartbeat() * SELDOM
-    };
+    let gone =
+        if peer.is_bidmesh() { peer.standing == Standing::Gone } else { now.since(since) >= seldom(rules) };
     peer.left || gone
 }
 

@@ -153,7 +153,11 @@ impl Peer {
 
     /// Without its history (`crate::canonical`).
     pub(super) fn canonical_standing(&mut self, by: &Renewal, rules: &Rules) {
-        self.failing = self.failing.map(|failing| match rules.unreachable(self.is_bidmesh()) {
+        let unreachable = rules.unreachable(self.is_bidmesh());
+        // How seldom a shell device gets HELLO depends on how long it has failed, too.
+        let seldom =
+            Some(super::heartbeats::seldom(rules)).filter(|after| !self.is_bidmesh() && !after.is_zero());
+        self.failing = self.failing.map(|failing| match unreachable.max(seldom) {
             Some(after) => by.past(failing, after),
             None => Time::ZERO,
         });

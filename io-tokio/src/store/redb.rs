@@ -276,7 +276,7 @@ impl Inner {
                 } else {
                     self.medium.put_back(&aside).map_err(moved)?;
                     self.tell(format!(
-                        "{damaged}: {saved} of its records go on in it until a new one can be made"
+                        "{damaged}: {saved} of its records go on in it until the next start, which makes a new one if there is room"
                     ));
                 }
                 self.fail(&error);

@@ -255,10 +255,15 @@ async fn one(client: &Client, open: &Open, prompt: Prompt) -> Ended {
                 round += 1;
             }
             Ok((outcome, _)) => return (prompt, Ok(outcome)),
-            Err(Failure { retry_after_ms: Some(millis), .. }) if again() => {
+            Err(failure) => {
+                let Some(millis) = failure.retry_after_ms.filter(|_| again()) else {
+                    return (prompt, Err(failure));
+                };
                 tokio::time::sleep(Duration::from_millis(millis)).await;
+                if !again() {
+                    return (prompt, Err(failure));
+                }
             }
-            Err(failure) => return (prompt, Err(failure)),
         }
     }
 }

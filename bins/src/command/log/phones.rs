@@ -57,7 +57,7 @@ pub async fn run(output: &Output, flags: &Log) -> Result<Exit, Failure> {
 /// The last lines of a log, its older part included.
 fn past(device: &MappedDevice, lines: usize) -> String {
     let path = path(device);
-    format!("[ -f {path} ] || exec cat {path}; cat {path}.1 {path} 2>/dev/null | tail -n {lines}")
+    format!("[ -r {path} ] || exec cat {path}; cat {path}.1 {path} 2>/dev/null | tail -n {lines}")
 }
 
 fn path(device: &MappedDevice) -> String {
