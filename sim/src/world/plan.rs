@@ -35,6 +35,9 @@ pub struct Without {
     pub events: BTreeSet<u64>,
 }
 
+/// Seeds from here on are for campaigns.
+pub const CAMPAIGNS_FROM: u64 = 1_000_000;
+
 /// Whose settings are drawn anew, each within the bounds that a person may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anew {
@@ -48,7 +51,11 @@ pub enum Anew {
 
 impl Anew {
     fn draw(seed: u64) -> Self {
-        // A stream of such a name leaves the worlds of `sim/seeds.txt` as they were.
+        // What any settings do to a world is looked for in campaigns; the seeds that everybody plays keep to those that worlds
+        // were made for. A stream of such a name leaves the worlds of `sim/seeds.txt` as they were.
+        if seed < CAMPAIGNS_FROM {
+            return Self::Nobodys;
+        }
         match Choices::split(seed, "edits of all").below(100) {
             0..6 => Self::Everybodys,
             6..14 => Self::Each,
