@@ -90,11 +90,7 @@ impl Orchestrator {
         }
         ctx.tell(Event::Opened { task: task.id.clone(), asked: asked.len() });
         for (device, bidmesh) in asked {
-            if bidmesh {
-                self.ask(ctx, task, &device, deadline);
-            } else {
-                self.question(ctx, &mut auction, task, &device);
-            }
+            self.put(ctx, &mut auction, task, &device, bidmesh);
         }
         task.phase = Phase::Collecting(auction);
         self.look(ctx, task);
@@ -118,6 +114,22 @@ impl Orchestrator {
                     _ => {}
                 }
             });
+        }
+    }
+
+    /// A device of the auction gets its question: one of its own, or a shell device the one that all auctions share.
+    fn put(
+        &mut self,
+        ctx: &mut Context<'_>,
+        auction: &mut Auction,
+        task: &Task,
+        device: &DeviceId,
+        bidmesh: bool,
+    ) {
+        if bidmesh {
+            self.ask(ctx, task, device, auction.deadline);
+        } else {
+            self.question(ctx, auction, task, device);
         }
     }
 
@@ -288,11 +300,8 @@ impl Orchestrator {
         ctx.peers.edit(from, ctx.now, |peer| peer.question = None);
         let waiting = self.waiting_for(from);
         if waiting.is_empty() {
-            let asked = |number: &u64| match self.tasks.get(number).map(|task| &task.phase) {
-                Some(Phase::Collecting(auction)) => auction.asks().any(|(device, _)| device == from),
-                _ => false,
-            };
-            let why = if self.auctions.iter().any(asked) { Ignored::Repeated } else { Ignored::NotAsked };
+            let asked = self.auctions_where(|auction| auction.asks().any(|(device, _)| device == from));
+            let why = if asked.is_empty() { Ignored::NotAsked } else { Ignored::Repeated };
             ctx.ignore(from, why);
         }
         for number in waiting {
@@ -437,10 +446,11 @@ impl Orchestrator {
             return self.rest(ctx, task);
         }
         task.fruitless += 1;
-        if !tried && (!unasked || task.fruitless >= ctx.config.limits.auctions) {
+        let in_vain_for_good = task.fruitless >= ctx.config.limits.auctions;
+        if !tried && (!unasked || in_vain_for_good) {
             return self.close(ctx, task, task.without_answer(OutcomeStatus::Nobody, list));
         }
-        if task.fruitless >= ctx.config.limits.auctions {
+        if in_vain_for_good {
             let in_vain = match task.fruitless {
                 1 => String::from("the auction found no device that took it"),
                 many => format!("{many} auctions in a row found no device that took it; in the last one"),
@@ -522,15 +532,11 @@ impl Orchestrator {
         let skipped = auction.asks().filter(|(_, ask)| ask.answer == Some(Answer::KnownBusy));
         let free = |device: &&DeviceId| !ctx.peers.known_full(device, false, ctx.now);
         let devices: Vec<DeviceId> = skipped.map(|(device, _)| device).filter(free).cloned().collect();
-        let deadline = auction.deadline;
         for device in devices {
             let Some(peer) = ctx.peers.get(&device) else { continue };
             auction.ask(&device, waiting(ctx, &device, peer));
-            if peer.is_bidmesh() {
-                self.ask(ctx, task, &device, deadline);
-            } else {
-                self.question(ctx, &mut auction, task, &device);
-            }
+            let bidmesh = peer.is_bidmesh();
+            self.put(ctx, &mut auction, task, &device, bidmesh);
         }
         task.phase = Phase::Collecting(auction);
     }
